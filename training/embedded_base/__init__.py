@@ -1,0 +1,1 @@
+"""The small base model that the project carries: its corpus, tokenizer, pretraining, and the weights themselves."""

@@ -1,0 +1,50 @@
+"""Where things lie, and the only two ways this project writes a whole file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+DEFAULT_TAXONOMY_PATH = PACKAGE_DIR / "taxonomy.toml"
+EMBEDDED_RELEASE_DIR = PACKAGE_DIR / "embedded"
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to disk, then rename: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; `path` is then unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """`write_bytes_atomically` of indented UTF-8 JSON with a final newline."""
+    write_bytes_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def file_digest(path: Path) -> str:
+    """The lower-case hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """The lower-case hexadecimal SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
