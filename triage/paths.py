@@ -39,6 +39,11 @@ def write_json_atomically(path: Path, value: Any) -> None:
     write_bytes_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def canonical_json(value: Any) -> str:
+    """Compact JSON with sorted keys, the form whose digest is taken."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def file_digest(path: Path) -> str:
     """The lower-case hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

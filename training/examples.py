@@ -1,0 +1,50 @@
+"""A labelled ticket as token ids: the prompt that serving will send, and the canonical answer to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from triage.dataset import Example
+from triage.engines.chatml import render_chatml
+from triage.prompt import build_prompt
+from triage.taxonomy import Taxonomy
+from triage.ticket import Ticket, render_ticket
+
+IGNORED = -100
+"""The label of a token that is read and not learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """Token ids and, for each, the id to learn or `IGNORED`; both have the same length."""
+
+    ids: list[int]
+    targets: list[int]
+
+
+def count_with(tokenizer: Tokenizer) -> Callable[[str], int]:
+    """How many tokens a text takes, as `build_prompt` asks for it."""
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def encode_example(example: Example, ticket: Ticket, taxonomy: Taxonomy, tokenizer: Tokenizer, *, text_budget: int) -> TokenSequence:
+    """Prompt and answer of one example, the answer alone to be learnt, its stop token included."""
+    prompt = build_prompt(example, taxonomy, text_budget=text_budget, count_tokens=count_with(tokenizer))
+    before = tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
+    after = tokenizer.encode(render_ticket(ticket) + "<|im_end|>", add_special_tokens=False).ids
+    return TokenSequence([*before, *after], [IGNORED] * len(before) + list(after))
+
+
+def pad_batch(sequences: Sequence[TokenSequence], pad: int) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    """Ids, attention mask and targets, padded on the right to the longest, each of shape (batch, length)."""
+    longest = max(len(sequence.ids) for sequence in sequences)
+    ids, mask, targets = [], [], []
+    for sequence in sequences:
+        missing = longest - len(sequence.ids)
+        ids.append(sequence.ids + [pad] * missing)
+        mask.append([1] * len(sequence.ids) + [0] * missing)
+        targets.append(sequence.targets + [IGNORED] * missing)
+    return ids, mask, targets

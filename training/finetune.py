@@ -1,0 +1,187 @@
+"""Fine-tune the whole embedded base on labelled tickets: small, plain, deterministic.
+
+The loss is on the answer alone, each answer weighing the same. This is the trainer of the embedded release; adapters
+for larger models are trained by the QLoRA trainer, which is not part of this file.
+
+    python -m training.finetune --base FOLDER --train FILE --dev FILE --out FOLDER [--set key=value …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from training.examples import IGNORED, TokenSequence, encode_example, pad_batch
+from triage.automaton import TicketAutomaton
+from triage.dataset import Example, dataset_digest, load_examples
+from triage.errors import TriageError
+from triage.paths import file_digest
+from triage.run import RunClock, write_run_record
+from triage.taxonomy import LABEL_FIELDS, Taxonomy, load_taxonomy
+
+CONFIG_PATH = Path(__file__).with_name("finetune.toml")
+
+
+class FinetuneConfig(BaseModel):
+    """One fine-tuning run, read from TOML and saved with the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    """Seeds the order of examples."""
+    epochs: int
+    """Passes over the training examples."""
+    batch_examples: int
+    """Examples a step."""
+    learning_rate: float
+    """Peak rate of AdamW; it rises linearly and falls along a cosine to zero."""
+    warmup_share: float
+    """Share of the steps over which the rate rises."""
+    weight_decay: float
+    """On matrices only, never on norms."""
+    text_budget: int
+    """Tokens of customer text; longer messages are cut exactly as serving cuts them."""
+
+
+def load_config(overrides: dict[str, Any] | None = None) -> FinetuneConfig:
+    """The settings of finetune.toml, with some replaced."""
+    content = tomllib.loads(CONFIG_PATH.read_text(encoding="utf-8"))
+    return FinetuneConfig.model_validate(content | (overrides or {}))
+
+
+def fine_tune(model: PreTrainedModel, sequences: list[TokenSequence], config: FinetuneConfig, *, pad: int, device: torch.device) -> float:
+    """Train in place and return the mean loss of the last epoch in nats a token; a line is printed each epoch."""
+    order = random.Random(config.seed)
+    model.to(device).train()  # type: ignore[arg-type]
+    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    total = config.epochs * math.ceil(len(sequences) / config.batch_examples)
+    step, mean = 0, float("nan")
+    for epoch in range(config.epochs):
+        places = list(range(len(sequences)))
+        order.shuffle(places)
+        losses = []
+        for start in range(0, len(places), config.batch_examples):
+            batch = [sequences[place] for place in places[start : start + config.batch_examples]]
+            ids, mask, targets = (torch.tensor(rows, device=device) for rows in pad_batch(batch, pad))
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _rate(step / total, config.warmup_share)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(float(loss.detach()))
+        mean = sum(losses) / len(losses)
+        print(f"epoch {epoch + 1}/{config.epochs}  loss {mean:.4f}", flush=True)
+    model.eval()
+    return mean
+
+
+@torch.no_grad()
+def label_accuracy(
+    model: PreTrainedModel, examples: list[Example], taxonomy: Taxonomy, tokenizer: Tokenizer, config: FinetuneConfig
+) -> dict[str, float]:
+    """Share of examples whose label is the likeliest, field by field, each given the true labels before it.
+
+    A quick look while training, kinder than serving to all fields but the first; eval scores the served engine.
+    """
+    automaton = TicketAutomaton(taxonomy, tokenizer)
+    right = dict.fromkeys(LABEL_FIELDS, 0)
+    for example in examples:
+        sequence = encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget)
+        prompt_length = sequence.targets.count(IGNORED)
+        ids = sequence.ids[:prompt_length]
+        for field in LABEL_FIELDS:
+            ids = ids + [int(token) for token in automaton.prefix_ids[field]]
+            if _best_label(model, automaton, field, ids) == example.labels.label(field):
+                right[field] += 1
+            ids = ids + [int(token) for token in automaton.encode(example.labels.label(field))]
+    return {field: round(count / len(examples), 4) for field, count in right.items()}
+
+
+def _best_label(model: PreTrainedModel, automaton: TicketAutomaton, field: str, ids: list[int]) -> str:
+    trie = automaton.tries[field]
+    endings = [[int(trie.tokens[node]) for node in path] + [trie.terminator] for path in trie.paths]
+    longest = max(map(len, endings))
+    rows = torch.tensor([ids + ending + [0] * (longest - len(ending)) for ending in endings], device=model.device)
+    logprobs = torch.log_softmax(model(input_ids=rows, use_cache=False).logits[:, len(ids) - 1 : -1].float(), dim=-1)
+    sums = [sum(float(logprobs[row, place, token]) for place, token in enumerate(ending)) for row, ending in enumerate(endings)]
+    return trie.labels[max(range(len(sums)), key=sums.__getitem__)]
+
+
+def _rate(done: float, warmup_share: float) -> float:
+    if done < warmup_share:
+        return done / warmup_share
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup_share) / (1 - warmup_share)))
+
+
+def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneConfig, taxonomy: Taxonomy) -> dict[str, float]:
+    """The whole step: load, train, measure, and write the run folder (weights in bf16, tokenizer, `run.json` last)."""
+    clock = RunClock()
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    examples = load_examples([train], taxonomy)
+    sequences = [encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget) for example in examples]
+    print(f"{len(sequences)} examples, {sum(len(sequence.ids) for sequence in sequences) / len(sequences):.0f} tokens each, on {device}", flush=True)
+    loss = fine_tune(model, sequences, config, pad=model.config.pad_token_id, device=device)
+    model = model.to(torch.bfloat16)
+    metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(sequences)}
+    inputs = {"base": file_digest(base / "model.safetensors.index.json"), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}
+    if dev is not None:
+        measured = label_accuracy(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, config)
+        metrics |= {f"dev_{field}": share for field, share in measured.items()}
+        inputs["dev"] = dataset_digest([dev])
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(torch.bfloat16).save_pretrained(out, max_shard_size="15MB")
+    AutoTokenizer.from_pretrained(base).save_pretrained(out)
+    write_run_record(
+        out,
+        kind="finetune",
+        clock=clock,
+        config=config.model_dump(),
+        inputs=inputs,
+        outputs=sorted(path.name for path in out.iterdir() if path.is_file()),
+        metrics=metrics,
+        packages=("torch", "transformers", "tokenizers"),
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    )
+    print(json.dumps(metrics), flush=True)
+    return metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    for name in ("base", "train", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--dev", type=Path)
+    parser.add_argument("--taxonomy", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of finetune.toml")
+    arguments = parser.parse_args()
+    try:
+        overrides = tomllib.loads("\n".join(arguments.set))
+        run(arguments.base, arguments.train, arguments.dev, arguments.out, load_config(overrides), load_taxonomy(arguments.taxonomy))
+    except TriageError as error:
+        sys.exit(f"error: {error}\nhint: {error.hint}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Engines: what turns prompts into answers. Each is one file behind the protocol in base.py."""
