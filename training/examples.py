@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from triage.prompt import build_prompt
 from triage.taxonomy import Taxonomy
 from triage.ticket import Ticket, render_ticket
 
+FIRST_ORDINARY_TOKEN = 3
+"""Ids below this are special tokens."""
 IGNORED = -100
 """The label of a token that is read and not learnt."""
 
@@ -36,6 +39,16 @@ def encode_example(example: Example, ticket: Ticket, taxonomy: Taxonomy, tokeniz
     before = tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
     after = tokenizer.encode(render_ticket(ticket) + "<|im_end|>", add_special_tokens=False).ids
     return TokenSequence([*before, *after], [IGNORED] * len(before) + list(after))
+
+
+def with_token_dropout(sequence: TokenSequence, share: float, vocabulary: int, draw: random.Random) -> TokenSequence:
+    """The sequence with a share of its prompt's tokens replaced by random ones. ChatML's first three and last five stay."""
+    prompt = sequence.targets.count(IGNORED)
+    ids = list(sequence.ids)
+    for place in range(3, prompt - 5):
+        if draw.random() < share:
+            ids[place] = draw.randrange(FIRST_ORDINARY_TOKEN, vocabulary)
+    return TokenSequence(ids, sequence.targets)
 
 
 def pad_batch(sequences: Sequence[TokenSequence], pad: int) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:

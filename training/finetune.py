@@ -50,6 +50,12 @@ class FinetuneConfig(BaseModel):
     """Share of the steps over which the rate rises."""
     weight_decay: float
     """On matrices only, never on norms."""
+    label_weight: float
+    """Weight of a token of a decided label in the loss; every other token of the answer weighs 1."""
+    token_dropout: float
+    """Share of the prompt's tokens that are replaced by random ones, anew in each epoch, so that no ticket can be learnt by heart."""
+    lowercase_share: float
+    """Share of the examples whose message is read in lower case, anew in each epoch."""
     text_budget: int
     """Tokens of customer text; longer messages are cut exactly as serving cuts them."""
 
@@ -60,9 +66,23 @@ def load_config(overrides: dict[str, Any] | None = None) -> FinetuneConfig:
     return FinetuneConfig.model_validate(content | (overrides or {}))
 
 
-def fine_tune(model: PreTrainedModel, sequences: list[TokenSequence], config: FinetuneConfig, *, pad: int, device: torch.device) -> float:
-    """Train in place and return the mean loss of the last epoch in nats a token; a line is printed each epoch."""
-    order = random.Random(config.seed)
+def fine_tune(
+    model: PreTrainedModel,
+    sequences: list[TokenSequence],
+    lowered: list[TokenSequence],
+    config: FinetuneConfig,
+    *,
+    label_tokens: set[int],
+    device: torch.device,
+) -> float:
+    """Train in place and return the mean weighted loss of the last epoch; a line is printed each epoch.
+
+    `lowered` holds the same examples with their messages in lower case; `label_tokens` are those that labels are made of.
+    """
+    draw = random.Random(config.seed)
+    pad, vocabulary = model.config.pad_token_id, model.config.vocab_size
+    is_label = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    is_label[sorted(label_tokens)] = True
     model.to(device).train()  # type: ignore[arg-type]
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
@@ -72,14 +92,19 @@ def fine_tune(model: PreTrainedModel, sequences: list[TokenSequence], config: Fi
     step, mean = 0, float("nan")
     for epoch in range(config.epochs):
         places = list(range(len(sequences)))
-        order.shuffle(places)
+        draw.shuffle(places)
         losses = []
         for start in range(0, len(places), config.batch_examples):
-            batch = [sequences[place] for place in places[start : start + config.batch_examples]]
+            chosen = places[start : start + config.batch_examples]
+            batch = [(lowered if draw.random() < config.lowercase_share else sequences)[place] for place in chosen]
+            batch = [with_token_dropout(sequence, config.token_dropout, vocabulary, draw) for sequence in batch]
             ids, mask, targets = (torch.tensor(rows, device=device) for rows in pad_batch(batch, pad))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
                 logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
+            wanted = targets[:, 1:].flatten()
+            each = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="none")
+            weights = torch.where(is_label[wanted.clamp(min=0)], config.label_weight, 1.0) * (wanted != IGNORED)
+            loss = (each * weights).sum() / weights.sum()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             step += 1
@@ -140,9 +165,16 @@ def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneCo
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     examples = load_examples([train], taxonomy)
-    sequences = [encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget) for example in examples]
+
+    def encode(example: Example) -> TokenSequence:
+        return encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget)
+
+    sequences = [encode(example) for example in examples]
+    lowered = [encode(example.model_copy(update={"message": example.message.lower()})) for example in examples]
+    tries = TicketAutomaton(taxonomy, tokenizer).tries.values()
+    label_tokens = {int(token) for trie in tries for token in trie.tokens}
     print(f"{len(sequences)} examples, {sum(len(sequence.ids) for sequence in sequences) / len(sequences):.0f} tokens each, on {device}", flush=True)
-    loss = fine_tune(model, sequences, config, pad=model.config.pad_token_id, device=device)
+    loss = fine_tune(model, sequences, lowered, config, label_tokens=label_tokens, device=device)
     model = model.to(torch.bfloat16)
     metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(sequences)}
     inputs = {"base": file_digest(base / "model.safetensors.index.json"), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}

@@ -1,28 +1,41 @@
 #!/usr/bin/env bash
 # Fine-tune the embedded base with several settings side by side on one GPU and keep the best on dev.
+#
+#   training/sweep_on_gpu.sh BASE_FOLDER
+#
 # Runs on a machine that has torch and transformers; pydantic and outlines-core are carried as wheels in .carry/wh.
+# The best run's weights and every run's record come back under $OUT.
 set -euo pipefail
+base=$1
 for wheel in .carry/wh/*.whl; do python3 -m zipfile -e "$wheel" /tmp/site; done
 export PYTHONPATH=/tmp/site:. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
 mkdir -p /tmp/runs
-for rate in 3e-4 6e-4 1e-3; do
-  for epochs in 4 8; do
-    python3 -m training.finetune --base training/embedded_base/model --train data/tickets/train.jsonl --dev data/tickets/dev.jsonl \
-      --out "/tmp/runs/$rate-$epochs" --set "learning_rate=$rate" --set "epochs=$epochs" >"/tmp/runs/$rate-$epochs.log" 2>&1 &
-  done
-done
+try() { # NAME SETTING...
+  local name=$1 words=() setting
+  shift
+  for setting in "$@"; do words+=(--set "$setting"); done
+  python3 -m training.finetune --base "$base" --train data/tickets/train.jsonl --dev data/tickets/dev.jsonl --out "/tmp/runs/$name" "${words[@]}" >"/tmp/runs/$name.log" 2>&1 &
+}
+try plain epochs=8 label_weight=1.0 token_dropout=0.0 lowercase_share=0.0
+try labels epochs=8 token_dropout=0.0 lowercase_share=0.0
+try drop10 token_dropout=0.1 label_weight=1.0
+try default
+try rate3 learning_rate=3e-4
+try rate10 learning_rate=1e-3
+try epochs20 epochs=20
+try drop35 token_dropout=0.35
 wait || true
-tail -n 2 /tmp/runs/*.log
 python3 - <<'PYTHON'
 import json, os, pathlib, shutil
-rows = {}
-for path in pathlib.Path("/tmp/runs").glob("*/run.json"):
-    metrics = json.loads(path.read_text())["metrics"]
-    rows[path.parent.name] = sum(value for key, value in metrics.items() if key.startswith("dev_")) / 4
-for name, mean in sorted(rows.items(), key=lambda row: -row[1]):
-    print(f"{name:10s} mean dev accuracy of the four labels {mean:.4f}")
-best = max(rows, key=rows.get)
+records = {path.parent.name: json.loads(path.read_text()) for path in pathlib.Path("/tmp/runs").glob("*/run.json")}
+means = {name: sum(value for key, value in record["metrics"].items() if key.startswith("dev_")) / 4 for name, record in records.items()}
+for name, mean in sorted(means.items(), key=lambda row: -row[1]):
+    print(f"{name:10s} mean {mean:.4f}", records[name]["metrics"])
+best = max(means, key=means.get)
+print("best", best)
+out = pathlib.Path(os.environ["OUT"], "best")
+out.mkdir()
 for path in pathlib.Path("/tmp/runs", best).iterdir():
-    if path.name.startswith(("model", "config", "run")):
-        shutil.copy(path, os.environ["OUT"])
+    if path.suffix in (".safetensors",) or path.name in ("config.json", "run.json"):
+        shutil.copy(path, out)
 PYTHON

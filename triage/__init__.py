@@ -1,0 +1,1 @@
+"""The core of ticket-triage: what a ticket is, and how a message becomes one. It imports no other room."""

@@ -21,6 +21,8 @@ PromptKind = Literal["tuned", "zero_shot", "few_shot"]
 Role = Literal["system", "user", "assistant"]
 CountTokens = Callable[[str], int]
 
+SUBJECT_CHARACTERS = 200
+"""How much of a subject is kept once anything has to be cut."""
 CUT_MARK = "\n[…]\n"
 _TEMPLATE_MARKS = re.compile(r"<(?=\|)|<(?=/?(?:start_of_turn|end_of_turn|bos|eos|s|unk|pad)>)|\[(?=/?INST\])")
 _BLANKS = re.compile(r"[ \t\u00a0]+")
@@ -99,21 +101,28 @@ def fit_text(message: Message, budget: int | None, count_tokens: CountTokens | N
     request stands at one of them far more often than in between.
     """
     text = render_message(message)
-    if budget is None or count_tokens is None or count_tokens(text) <= budget:
+    if budget is None or count_tokens is None:
         return text, False
-    subject, turns, newest = _subject(message)[:200], _turns(message), _plain(message.message)
-    while turns and count_tokens(_join(subject, turns, newest)) > budget:
+    subject, turns, newest = _subject(message), _turns(message), _plain(message.message)
+    # A token rarely stands for more than a few characters: what is longer than this is cut before it is ever counted.
+    longest = budget * 40
+    if len(text) <= longest and count_tokens(text) <= budget:
+        return text, False
+    subject = subject[:SUBJECT_CHARACTERS]
+    while turns and (len(text := _join(subject, turns, newest)) > longest or count_tokens(text) > budget):
         turns = turns[1:]
-    if count_tokens(_join(subject, turns, newest)) <= budget:
-        return _join(subject, turns, newest), True
-    low, high = 0, len(newest)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if count_tokens(_join(subject, [], _without_middle(newest, middle))) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return _join(subject, [], _without_middle(newest, low)), True
+    kept = min(len(newest), longest)
+    while True:
+        text = _join(subject, turns, newest if kept == len(newest) else _without_middle(newest, kept))
+        tokens = count_tokens(text)
+        if tokens <= budget:
+            return text, True
+        if kept == 0:
+            if not subject:
+                return "", True
+            subject, kept = "", min(len(newest), longest)
+            continue
+        kept = min(kept - 1, int(kept * budget / tokens * 0.98))
 
 
 def _without_middle(text: str, kept: int) -> str:

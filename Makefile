@@ -1,0 +1,65 @@
+# Everything a newcomer runs. Needs Python >= 3.11, make and pip's registry; the environments are built here.
+PYTHON ?= python3
+TORCH_INDEX ?=
+override export MSG := $(value MSG)
+BIN := .venv/bin
+TRAIN_BIN := .venv-train/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-train bench-embedded score-blind format clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: .venv/.service ## set up, start the service, send messages (MSG="your own"), stop its engine, stop
+	@$(BIN)/python -m service.demo
+
+test: .venv/.dev ## all tests that need no torch
+	$(BIN)/python -m pytest -m "not train"
+
+check: .venv/.dev ## lint, format, types, layers, size of the repository
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_size.py
+
+test-train: .venv-train/.train ## the tests that need torch, in an environment of their own
+	$(TRAIN_BIN)/python -m pytest -m train
+
+bench-embedded: .venv/.service ## latency of the embedded engine on this machine
+	@$(BIN)/python -m eval.bench_embedded
+
+score-blind: .venv/.service ## tickets of 20 messages that were written blind, beside their labels
+	@$(BIN)/python -m eval.blind
+
+format: .venv/.dev ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environments and caches
+	rm -rf .venv .venv-train .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed"; echo "hint: make demo PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/.service: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing core and service into .venv (about 90 MB to download)"
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service]'
+	@touch $@
+
+.venv/.dev: .venv/.service
+	@echo "installing what tests and checks need into .venv (about 30 MB to download)"
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,dev]'
+	@touch $@
+
+.venv-train/.train: pyproject.toml constraints.txt constraints-train.txt
+	@echo "installing the training stack into .venv-train. To download: about 350 MB with a CPU build of torch,"
+	@echo "about 3 GB with a CUDA build, which is what pip takes on Linux unless it is offered another."
+	@echo "hint: TORCH_INDEX=<index of CPU wheels> make test-train takes torch from that index"
+	@test -x $(TRAIN_BIN)/python || $(PYTHON) -m venv .venv-train
+	@$(TRAIN_BIN)/python $(PIP) --constraint constraints-train.txt $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch
+	@$(TRAIN_BIN)/python $(PIP) --constraint constraints.txt --constraint constraints-train.txt --editable '.[service,train]' pytest pytest-timeout hypothesis
+	@touch $@

@@ -1,0 +1,1 @@
+"""The HTTP service: messages in, tickets out."""

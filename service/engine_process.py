@@ -1,0 +1,142 @@
+"""The embedded engine in a process of its own.
+
+A crash in native code, an engine that runs out of memory or one that an operator stops takes no request with it: the
+message becomes an unread ticket, and the engine is started again. It also keeps decoding off the event loop's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from triage.answer import Answer, Failure
+from triage.engines.embedded import TOKENIZER_FILE, EmbeddedEngine, load_embedded_engine
+from triage.errors import EngineError
+from triage.logs import log_event
+from triage.prompt import Prompt, PromptKind
+from triage.release import load_release
+from triage.taxonomy import Taxonomy
+
+logger = logging.getLogger("service")
+START_TIMEOUT_S = 60.0
+WATCH_INTERVAL_S = 0.2
+GRACE_S = 1.0
+"""How long past its deadline an answer is waited for before the message is given up."""
+
+_engine: EmbeddedEngine | None = None
+"""The engine of this process, set only in the child."""
+
+
+def _start(taxonomy: Taxonomy, folder: Path, threads: int | None) -> None:
+    global _engine
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _engine = load_embedded_engine(taxonomy, folder, threads=threads)
+
+
+def _ping() -> int:
+    """The child's process id."""
+    return os.getpid()
+
+
+def _answer(prompts: list[Prompt], end: float) -> list[Answer]:
+    assert _engine is not None
+    left_s = end - time.time()
+    if left_s <= 0:
+        return [Failure("timeout", "the deadline passed while waiting for the engine") for _ in prompts]
+    return [_engine.answer_now(prompt, deadline_s=end - time.time()) for prompt in prompts]
+
+
+class EngineProcess:
+    """An `Engine` whose model lives in a child process. Call `start` before the first message.
+
+    Raises:
+        ReleaseError: the bundle is missing, damaged or of another taxonomy.
+    """
+
+    name = "embedded"
+
+    def __init__(self, taxonomy: Taxonomy, folder: Path, *, threads: int | None = None, restart_s: float = 5.0) -> None:
+        release = load_release(folder, taxonomy)
+        self.release = release.manifest.name
+        self.prompt_kind: PromptKind = release.manifest.prompt_kind
+        self.text_budget = release.manifest.text_budget
+        self._tokenizer = Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
+        self._arguments = (taxonomy, folder, threads)
+        self._restart_s = restart_s
+        self._pool: ProcessPoolExecutor | None = None
+        self._pid = 0
+        self._watch: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """True while the child lives."""
+        return self._pool is not None and any(child.pid == self._pid for child in multiprocessing.active_children())
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    async def start(self) -> None:
+        """Start the child, wait until it has loaded the model, and from then on start it again whenever it dies.
+
+        Raises:
+            EngineError: it does not come up.
+        """
+        await self._start_child()
+        self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def _start_child(self) -> None:
+        pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=self._arguments)
+        try:
+            self._pid = await asyncio.wait_for(asyncio.wrap_future(pool.submit(_ping)), START_TIMEOUT_S)
+        except (BrokenProcessPool, TimeoutError) as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise EngineError(f"the engine process does not start: {type(error).__name__}", "run `triage doctor`") from error
+        self._pool = pool
+        log_event(logger, "engine_started", engine=self.name, release=self.release, engine_pid=self._pid)
+
+    async def answer(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
+        pool = self._pool
+        if pool is None:
+            return [Failure("unavailable", "the engine is not running") for _ in prompts]
+        try:
+            future = pool.submit(_answer, list(prompts), time.time() + deadline_s)
+            return await asyncio.wait_for(asyncio.wrap_future(future), deadline_s + GRACE_S)
+        except TimeoutError:
+            return [Failure("timeout", "the engine did not answer in time") for _ in prompts]
+        except (BrokenProcessPool, RuntimeError):
+            return [Failure("unavailable", "the engine process died") for _ in prompts]
+
+    async def aclose(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+    async def _keep_alive(self) -> None:
+        """Notice a dead child and start another after a pause, for as long as the engine is open."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if self.ready:
+                continue
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+                log_event(logger, "engine_died", level=logging.ERROR, engine=self.name, restart_in_s=self._restart_s)
+            await asyncio.sleep(self._restart_s)
+            try:
+                await self._start_child()
+            except EngineError as error:
+                log_event(logger, "engine_restart_failed", level=logging.ERROR, reason=str(error))

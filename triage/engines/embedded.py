@@ -1,0 +1,208 @@
+"""The embedded engine: a small model in onnxruntime, decoded inside the automaton, on the CPU.
+
+Each decided field costs one forward pass: the fixed text before it and the trie of all its labels go in together, a
+mask keeps the branches apart (tree attention, as in SpecInfer, arXiv 2305.09781), and the keys and values of the chosen
+branch are kept. The summary is then written greedily, token by token, under the automaton's counter.
+
+A pass runs on onnxruntime's own threads; one message is answered at a time. Batching is not done here yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
+from triage.automaton import TicketAutomaton
+from triage.engines.chatml import render_chatml
+from triage.errors import EngineError
+from triage.paths import EMBEDDED_RELEASE_DIR
+from triage.prompt import Prompt, PromptKind
+from triage.release import Release, load_release
+from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy
+
+MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+CONTEXT_TOKENS = 1024
+MAX_SUMMARY_TOKENS = 120
+"""No summary of 160 characters takes as many; a bound on work, not on length."""
+
+Floats = NDArray[np.float32]
+
+
+class _DeadlineError(Exception):
+    """The time for this message is up."""
+
+
+class EmbeddedEngine:
+    """Answers prompts with a verified embedded release.
+
+    Args:
+        release: a bundle that `load_release` has verified against `taxonomy`.
+        threads: onnxruntime's threads for one pass; None takes up to four cores.
+
+    Raises:
+        EngineError: onnxruntime cannot load the model, or the tokenizer does not fit the taxonomy.
+    """
+
+    name = "embedded"
+
+    def __init__(self, release: Release, taxonomy: Taxonomy, *, threads: int | None = None) -> None:
+        self.release = release.manifest.name
+        self.prompt_kind: PromptKind = release.manifest.prompt_kind
+        self.text_budget = release.manifest.text_budget
+        self._taxonomy = taxonomy
+        self._tokenizer = Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
+        self._automaton = TicketAutomaton(taxonomy, self._tokenizer)
+        self._session = _load_session(release.path(MODEL_FILE), threads)
+        layers, _, _, kv_heads, _, head_size = next(item for item in self._session.get_inputs() if item.name == "past").shape
+        self._empty = np.zeros((layers, 2, 1, kv_heads, 0, head_size), dtype=np.float32)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    async def answer(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
+        end = time.monotonic() + deadline_s
+        return await asyncio.to_thread(self._answer_all, list(prompts), end)
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+    def answer_now(self, prompt: Prompt, *, deadline_s: float) -> Answer:
+        """`answer` for one prompt in the calling thread, for callers without an event loop."""
+        return self._answer_all([prompt], time.monotonic() + deadline_s)[0]
+
+    def _answer_all(self, prompts: list[Prompt], end: float) -> list[Answer]:
+        answers: list[Answer] = []
+        for prompt in prompts:
+            with self._lock:
+                answers.append(Failure("unavailable", "the engine is closed") if self._closed else self._answer_one(prompt, end))
+        return answers
+
+    def _answer_one(self, prompt: Prompt, end: float) -> Answer:
+        ids = self._tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
+        if len(ids) > CONTEXT_TOKENS - 256:
+            return Failure("too_long", f"{len(ids)} prompt tokens")
+        walk = _Walk(self._session, self._automaton, self._empty, end)
+        try:
+            text, probabilities = walk.decode(np.array(ids, dtype=np.int64))
+        except _DeadlineError:
+            return Failure("timeout", "the deadline passed while decoding")
+        answer = parse_answer(text, self._taxonomy)
+        answer = with_details(answer, probabilities=probabilities, prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
+        return with_flag(answer, "cut") if prompt.cut else answer
+
+
+class _Walk:
+    """One message on its way through the automaton: the cache so far and the logits at its end."""
+
+    def __init__(self, session: Any, automaton: TicketAutomaton, empty: Floats, end: float) -> None:
+        self._session = session
+        self._automaton = automaton
+        self._end = end
+        layers, two, one, heads, _, size = empty.shape
+        self._cache = np.empty((layers, two, one, heads, CONTEXT_TOKENS, size), dtype=np.float32)
+        self.length = 0
+        """Tokens in the cache."""
+
+    def decode(self, prompt: NDArray[np.int64]) -> tuple[str, dict[str, float]]:
+        """The answer's JSON text, and the probability of each decided field's label."""
+        pending, text, probabilities = prompt, "", {}
+        for field in LABEL_FIELDS:
+            pending = np.concatenate([pending, self._automaton.prefix_ids[field]])
+            label, probability = self._choose_label(field, pending)
+            text += self._automaton.prefixes[field] + label
+            probabilities[field] = probability
+            pending = np.zeros(0, dtype=np.int64)
+        text += self._automaton.prefixes["summary"]
+        summary = self._write_summary(self._automaton.prefix_ids["summary"])
+        return text + summary.decode("utf-8", "replace") + '"}', probabilities
+
+    def _choose_label(self, field: str, pending: NDArray[np.int64]) -> tuple[str, float]:
+        """Score every label in one pass, keep the best one's keys and values, and return it with its probability."""
+        trie = self._automaton.tries[field]
+        fixed, nodes = len(pending), len(trie.tokens)
+        positions = np.concatenate([np.arange(fixed), fixed + trie.depths]) + self.length
+        mask = np.zeros((fixed + nodes, self.length + fixed + nodes), dtype=np.bool_)
+        mask[:, : self.length] = True
+        mask[:fixed, self.length : self.length + fixed] = np.tri(fixed, dtype=np.bool_)
+        mask[fixed:, self.length : self.length + fixed] = True
+        mask[fixed:, self.length + fixed :] = trie.visible
+        select = np.arange(fixed - 1, fixed + nodes)
+        logits, present = self._forward(np.concatenate([pending, trie.tokens]), positions, mask, select)
+        shares = trie.score_labels(logits[0], logits[1:])
+        best = int(shares.argmax())
+        self._keep(present[..., [*range(fixed), *(fixed + node for node in trie.paths[best])], :])
+        return trie.labels[best], round(float(shares[best]), 6)
+
+    def _write_summary(self, pending: NDArray[np.int64]) -> bytes:
+        """The summary's bytes, greedily, at most `SUMMARY_CHARACTERS` code points."""
+        state: int | None = self._automaton.summary_start
+        remaining, written = SUMMARY_CHARACTERS, list[int]()
+        while state is not None and len(written) < MAX_SUMMARY_TOKENS:
+            count = len(pending)
+            mask = np.ones((count, self.length + count), dtype=np.bool_)
+            mask[:, self.length :] = np.tri(count, dtype=np.bool_)
+            logits, present = self._forward(pending, np.arange(count) + self.length, mask, np.array([count - 1]))
+            self._keep(present)
+            allowed = self._automaton.allowed_tokens(state, remaining)
+            token = int(allowed[logits[0][allowed].argmax()])
+            remaining -= self._automaton.characters(state, token)
+            state = self._automaton.next_state(state, token)
+            written.append(token)
+            pending = np.array([token], dtype=np.int64)
+        return self._automaton.closing_bytes(written)
+
+    def _forward(
+        self, tokens: NDArray[np.int64], positions: NDArray[np.int64], mask: NDArray[np.bool_], select: NDArray[np.int64]
+    ) -> tuple[Floats, Floats]:
+        """Logits of the selected places, (selected, vocabulary), and the new keys and values, (layers, 2, 1, heads, new, size)."""
+        if time.monotonic() > self._end:
+            raise _DeadlineError
+        feed = {
+            "input_ids": tokens[None],
+            "position_ids": positions[None],
+            "mask": mask[None, None],
+            "past": self._cache[..., : self.length, :],
+            "select": select[None],
+        }
+        logits, present = self._session.run(["logits", "present"], feed)
+        return logits[0], present
+
+    def _keep(self, present: Floats) -> None:
+        count = present.shape[4]
+        self._cache[..., self.length : self.length + count, :] = present
+        self.length += count
+
+
+def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR, *, threads: int | None = None) -> EmbeddedEngine:
+    """Verify a bundle and start an engine on it.
+
+    Raises:
+        ReleaseError: the bundle is missing, damaged or of another taxonomy.
+        EngineError: the model in it cannot be loaded.
+    """
+    return EmbeddedEngine(load_release(folder, taxonomy), taxonomy, threads=threads)
+
+
+def _load_session(path: Path, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own types for a file it cannot read
+        raise EngineError(f"onnxruntime cannot load {path}: {type(error).__name__}", "install the package again, or run `triage doctor`") from error
