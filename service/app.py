@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,11 @@ from service.problems import RequestIdMiddleware, add_problem_handlers
 from service.routes import State, build_router
 from service.settings import Settings
 from triage.engines.base import Engine
+from triage.logs import log_event
 from triage.pipeline import Pipeline
 from triage.taxonomy import Taxonomy, load_taxonomy
+
+logger = logging.getLogger("service")
 
 
 class MetricsMiddleware:
@@ -71,6 +75,7 @@ def create_app(settings: Settings | None = None, *, engine: Engine | None = None
             await child.start()
         yield
         await served.aclose()
+        log_event(logger, "stopped")
 
     metrics = Metrics(taxonomy, served.release)
     app = FastAPIOffline(

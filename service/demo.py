@@ -1,7 +1,7 @@
 """The demo: start the service on a free port, send it messages, stop its engine, send one more, stop.
 
-    python -m service.demo            a handful of built-in messages
-    MSG="…" python -m service.demo    your own message
+python -m service.demo            a handful of built-in messages
+MSG="…" python -m service.demo    your own message
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ from triage.paths import PACKAGE_DIR
 
 MESSAGES_PATH = PACKAGE_DIR / "demo_messages.jsonl"
 START_TIMEOUT_S = 60.0
-LAST_MESSAGE = "Is anybody reading this? The machine behind the desk was just switched off."
 
 
 class DemoError(Exception):
     """The service did not do what the demo shows."""
 
 
-def load_messages() -> list[dict[str, Any]]:
-    """The message in `MSG`, or the built-in ones."""
-    if text := os.environ.get("MSG"):
-        return [{"message": text}]
+def load_messages() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The message in `MSG`, or the built-in ones; and the one that is sent once the engine has stopped."""
     records = [json.loads(line) for line in MESSAGES_PATH.read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in record.items() if key != "id"} for record in records]
+    *first, last = ({key: value for key, value in record.items() if key != "id"} for record in records)
+    return ([{"message": text}] if (text := os.environ.get("MSG")) else first), last
 
 
 def show(console: Console, record: dict[str, Any], prediction: dict[str, Any]) -> None:
@@ -49,7 +47,11 @@ def show(console: Console, record: dict[str, Any], prediction: dict[str, Any]) -
         table.add_row(field, json.dumps(value) if isinstance(value, bool) else str(value), "" if share is None else f"{share:.0%}")
     console.print(table)
     reasons = f" ({', '.join(prediction['reasons'])})" if prediction["reasons"] else ""
-    console.print(f"  {prediction['status']}, decided by {prediction['decided_by']}{reasons}, {prediction['latency_ms']:.0f} ms", style="dim", highlight=False)
+    console.print(
+        f"  {prediction['status']}, decided by {prediction['decided_by']}{reasons}, {prediction['latency_ms']:.0f} ms",
+        style="dim",
+        highlight=False,
+    )
 
 
 def wait_for(log: Path, process: subprocess.Popen[bytes], pattern: str) -> str:
@@ -75,6 +77,7 @@ def run_demo(console: Console) -> None:
     Raises:
         DemoError: something that should have worked did not.
     """
+    messages, last = load_messages()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "service.log"
         command = [sys.executable, "-m", "triage", "serve", "--port", "0"]
@@ -85,12 +88,12 @@ def run_demo(console: Console) -> None:
             engine = int(wait_for(log, process, r"engine_pid=(\d+)"))
             with httpx.Client(base_url=url, timeout=60) as client:
                 console.print(f"the service is up at {url}, release {client.get('/readyz').raise_for_status().json()['release']}", highlight=False)
-                for record in load_messages():
+                for record in messages:
                     show(console, record, _post(client, record))
                 console.print("\nNow the engine is stopped (kill -9), and one more message comes in:", style="bold")
                 os.kill(engine, signal.SIGKILL)
-                prediction = _post(client, {"message": LAST_MESSAGE})
-                show(console, {"message": LAST_MESSAGE}, prediction)
+                prediction = _post(client, last)
+                show(console, last, prediction)
                 if prediction["decided_by"] != "fallback" or prediction["ticket"]["needs_human"] is not True:
                     raise DemoError("a message that no engine read must end with a person")
                 console.print("\nNothing was guessed: the message went to a person. The service has stopped again.")

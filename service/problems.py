@@ -83,7 +83,9 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         log_event(logger, "unhandled", level=logging.ERROR, exc_info=True, request_id=request.state.request_id, kind=type(error).__name__)
-        return problem_response(request, ProblemError(500, "internal", "this is a fault of the service", "report the request id"))
+        # This answer is sent from outside the middleware that adds the id to every other one.
+        headers = {REQUEST_ID_HEADER: request.state.request_id}
+        return problem_response(request, ProblemError(500, "internal", "this is a fault of the service", "report the request id", headers))
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -45,7 +45,7 @@ def build_router(state: State) -> APIRouter:
     problem = {"description": "A problem document (RFC 9457).", "content": {"application/problem+json": {"schema": {"type": "object"}}}}
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "A valid ticket.", "content": {"application/json": {"schema": prediction_schema}}},
-        **{status: problem for status in (400, 413, 415, 422, 503)},
+        **dict.fromkeys((400, 413, 415, 422, 503), problem),
     }
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": message_schema}}}}
 

@@ -51,6 +51,20 @@ def with_token_dropout(sequence: TokenSequence, share: float, vocabulary: int, d
     return TokenSequence(ids, sequence.targets)
 
 
+def labels_only(sequence: TokenSequence, summary_prefix: Sequence[int]) -> TokenSequence:
+    """The sequence with nothing to be learnt after the text that opens its summary.
+
+    Raises:
+        ValueError: the sequence holds no such text.
+    """
+    prefix, targets = list(summary_prefix), list(sequence.targets)
+    for start in range(targets.count(IGNORED), len(targets) - len(prefix) + 1):
+        end = start + len(prefix)
+        if targets[start:end] == prefix:
+            return TokenSequence(sequence.ids, targets[:end] + [IGNORED] * (len(targets) - end))
+    raise ValueError("the answer has no summary")
+
+
 def pad_batch(sequences: Sequence[TokenSequence], pad: int) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
     """Ids, attention mask and targets, padded on the right to the longest, each of shape (batch, length)."""
     longest = max(len(sequence.ids) for sequence in sequences)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from training.examples import IGNORED, TokenSequence, encode_example, pad_batch
+from training.examples import IGNORED, TokenSequence, encode_example, labels_only, pad_batch, with_token_dropout
 from triage.automaton import TicketAutomaton
 from triage.dataset import Example, dataset_digest, load_examples
 from triage.errors import TriageError
@@ -52,8 +52,11 @@ class FinetuneConfig(BaseModel):
     """On matrices only, never on norms."""
     label_weight: float
     """Weight of a token of a decided label in the loss; every other token of the answer weighs 1."""
+    noisy_share: float
+    """Share of the examples, drawn anew in each epoch, of which the labels alone are learnt, from a message with replaced tokens."""
     token_dropout: float
-    """Share of the prompt's tokens that are replaced by random ones, anew in each epoch, so that no ticket can be learnt by heart."""
+    """Share of a noisy message's tokens that are replaced by random ones, so that no ticket's labels can be learnt by heart. Summaries
+    are learnt from whole messages only: learnt from noisy ones, they become recollections of other tickets."""
     lowercase_share: float
     """Share of the examples whose message is read in lower case, anew in each epoch."""
     text_budget: int
@@ -73,17 +76,19 @@ def fine_tune(
     config: FinetuneConfig,
     *,
     label_tokens: set[int],
+    summary_prefix: list[int],
     device: torch.device,
 ) -> float:
     """Train in place and return the mean weighted loss of the last epoch; a line is printed each epoch.
 
-    `lowered` holds the same examples with their messages in lower case; `label_tokens` are those that labels are made of.
+    `lowered` holds the same examples with their messages in lower case; `label_tokens` are those that labels are made of,
+    `summary_prefix` those between the labels and the summary.
     """
     draw = random.Random(config.seed)
     pad, vocabulary = model.config.pad_token_id, model.config.vocab_size
     is_label = torch.zeros(vocabulary, dtype=torch.bool, device=device)
     is_label[sorted(label_tokens)] = True
-    model.to(device).train()  # type: ignore[arg-type]
+    model.to(device).train()
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -97,7 +102,12 @@ def fine_tune(
         for start in range(0, len(places), config.batch_examples):
             chosen = places[start : start + config.batch_examples]
             batch = [(lowered if draw.random() < config.lowercase_share else sequences)[place] for place in chosen]
-            batch = [with_token_dropout(sequence, config.token_dropout, vocabulary, draw) for sequence in batch]
+            batch = [
+                labels_only(with_token_dropout(sequence, config.token_dropout, vocabulary, draw), summary_prefix)
+                if draw.random() < config.noisy_share
+                else sequence
+                for sequence in batch
+            ]
             ids, mask, targets = (torch.tensor(rows, device=device) for rows in pad_batch(batch, pad))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
                 logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -105,7 +115,7 @@ def fine_tune(
             each = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="none")
             weights = torch.where(is_label[wanted.clamp(min=0)], config.label_weight, 1.0) * (wanted != IGNORED)
             loss = (each * weights).sum() / weights.sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             step += 1
             for group in optimizer.param_groups:
@@ -120,15 +130,14 @@ def fine_tune(
 
 
 @torch.no_grad()
-def label_accuracy(
-    model: PreTrainedModel, examples: list[Example], taxonomy: Taxonomy, tokenizer: Tokenizer, config: FinetuneConfig
-) -> dict[str, float]:
-    """Share of examples whose label is the likeliest, field by field, each given the true labels before it.
+def measure_on(model: PreTrainedModel, examples: list[Example], taxonomy: Taxonomy, tokenizer: Tokenizer, config: FinetuneConfig) -> dict[str, float]:
+    """Share of examples whose label is the likeliest, field by field, each given the true labels before it; and the summary's loss.
 
     A quick look while training, kinder than serving to all fields but the first; eval scores the served engine.
     """
     automaton = TicketAutomaton(taxonomy, tokenizer)
     right = dict.fromkeys(LABEL_FIELDS, 0)
+    summary_losses = []
     for example in examples:
         sequence = encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget)
         prompt_length = sequence.targets.count(IGNORED)
@@ -138,7 +147,17 @@ def label_accuracy(
             if _best_label(model, automaton, field, ids) == example.labels.label(field):
                 right[field] += 1
             ids = ids + [int(token) for token in automaton.encode(example.labels.label(field))]
-    return {field: round(count / len(examples), 4) for field, count in right.items()}
+        summary_losses.append(_summary_loss(model, sequence, len(automaton.encode(example.labels.summary))))
+    shares = {field: round(count / len(examples), 4) for field, count in right.items()}
+    return shares | {"summary_loss": round(sum(summary_losses) / len(summary_losses), 4)}
+
+
+def _summary_loss(model: PreTrainedModel, sequence: TokenSequence, summary_tokens: int) -> float:
+    """Mean loss in nats over the last tokens of an answer: its summary and what closes it."""
+    ids = torch.tensor([sequence.ids], device=model.device)
+    count = summary_tokens + 2
+    logits = model(input_ids=ids, use_cache=False).logits[0, -count - 1 : -1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, -count:]))
 
 
 def _best_label(model: PreTrainedModel, automaton: TicketAutomaton, field: str, ids: list[int]) -> str:
@@ -171,15 +190,19 @@ def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneCo
 
     sequences = [encode(example) for example in examples]
     lowered = [encode(example.model_copy(update={"message": example.message.lower()})) for example in examples]
-    tries = TicketAutomaton(taxonomy, tokenizer).tries.values()
-    label_tokens = {int(token) for trie in tries for token in trie.tokens}
-    print(f"{len(sequences)} examples, {sum(len(sequence.ids) for sequence in sequences) / len(sequences):.0f} tokens each, on {device}", flush=True)
-    loss = fine_tune(model, sequences, lowered, config, label_tokens=label_tokens, device=device)
+    automaton = TicketAutomaton(taxonomy, tokenizer)
+    label_tokens = {int(token) for trie in automaton.tries.values() for token in trie.tokens}
+    summary_prefix = [int(token) for token in automaton.prefix_ids["summary"]]
+    print(
+        f"{len(sequences)} examples, {sum(len(sequence.ids) for sequence in sequences) / len(sequences):.0f} tokens each, on {device}",
+        flush=True,
+    )
+    loss = fine_tune(model, sequences, lowered, config, label_tokens=label_tokens, summary_prefix=summary_prefix, device=device)
     model = model.to(torch.bfloat16)
     metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(sequences)}
     inputs = {"base": file_digest(base / "model.safetensors.index.json"), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}
     if dev is not None:
-        measured = label_accuracy(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, config)
+        measured = measure_on(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, config)
         metrics |= {f"dev_{field}": share for field, share in measured.items()}
         inputs["dev"] = dataset_digest([dev])
     out.mkdir(parents=True, exist_ok=True)

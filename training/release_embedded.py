@@ -1,6 +1,6 @@
 """Assemble the embedded release bundle from a fine-tuned model: export, copy the tokenizer, write the manifest.
 
-    python -m training.release_embedded --model RUN_FOLDER --base FOLDER --out FOLDER --name NAME
+python -m training.release_embedded --model RUN_FOLDER --base FOLDER --name NAME [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path 
             "base": {"name": "ticket-triage-base-17m", "revision": record.inputs["base"], "license": "see the model card"},
             "prompt_kind": "tuned",
             "prompt_id": prompt_id("tuned", taxonomy),
+            "summary": "extracted",
             "text_budget": record.config["text_budget"],
             "taxonomy": taxonomy.digest,
             "tokenizer": file_digest(base / TOKENIZER_FILE),

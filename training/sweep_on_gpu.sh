@@ -16,19 +16,17 @@ try() { # NAME SETTING...
   for setting in "$@"; do words+=(--set "$setting"); done
   python3 -m training.finetune --base "$base" --train data/tickets/train.jsonl --dev data/tickets/dev.jsonl --out "/tmp/runs/$name" "${words[@]}" >"/tmp/runs/$name.log" 2>&1 &
 }
-try plain epochs=8 label_weight=1.0 token_dropout=0.0 lowercase_share=0.0
-try labels epochs=8 token_dropout=0.0 lowercase_share=0.0
-try drop10 token_dropout=0.1 label_weight=1.0
 try default
-try rate3 learning_rate=3e-4
+try noisy20 token_dropout=0.2
 try rate10 learning_rate=1e-3
+try labels5 label_weight=5.0
 try epochs20 epochs=20
-try drop35 token_dropout=0.35
 wait || true
+tail -qn 1 /tmp/runs/*.log
 python3 - <<'PYTHON'
-import json, os, pathlib, shutil
+import json, os, pathlib, shutil, sys
 records = {path.parent.name: json.loads(path.read_text()) for path in pathlib.Path("/tmp/runs").glob("*/run.json")}
-means = {name: sum(value for key, value in record["metrics"].items() if key.startswith("dev_")) / 4 for name, record in records.items()}
+means = {name: sum(value for key, value in record["metrics"].items() if key.startswith("dev_") and key != "dev_summary_loss") / 4 for name, record in records.items()}
 for name, mean in sorted(means.items(), key=lambda row: -row[1]):
     print(f"{name:10s} mean {mean:.4f}", records[name]["metrics"])
 best = max(means, key=means.get)
@@ -36,6 +34,6 @@ print("best", best)
 out = pathlib.Path(os.environ["OUT"], "best")
 out.mkdir()
 for path in pathlib.Path("/tmp/runs", best).iterdir():
-    if path.suffix in (".safetensors",) or path.name in ("config.json", "run.json"):
+    if path.name.startswith(("model", "config", "run")):
         shutil.copy(path, out)
 PYTHON

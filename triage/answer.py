@@ -52,7 +52,7 @@ def parse_answer(text: str, taxonomy: Taxonomy, *, finished: bool = True) -> Ans
         return Failure("truncated", "the model did not finish within its token limit")
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Failure("invalid", f"not JSON: {type(error).__name__}")
     if not isinstance(content, dict):
         return Failure("invalid", f"JSON, but a {type(content).__name__}")

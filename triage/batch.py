@@ -79,15 +79,15 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
                         counts.unread += prediction.status == "unread"
                     accepted.flush()
     except OSError as error:
-        raise DatasetError(f"cannot write {error.filename or out}: {error.strerror}", "make room or name another folder, then run it again") from error
+        raise DatasetError(
+            f"cannot write {error.filename or out}: {error.strerror}", "make room or name another folder, then run it again"
+        ) from error
     if not counts.rejected:
         rejected_path.unlink(missing_ok=True)
     return counts
 
 
-def _messages(
-    source: Path, rejected: TextIO, counts: BatchCounts, done: set[str], advance: Callable[[], None]
-) -> Iterator[tuple[str, Message]]:
+def _messages(source: Path, rejected: TextIO, counts: BatchCounts, done: set[str], advance: Callable[[], None]) -> Iterator[tuple[str, Message]]:
     """The messages still to be read; bad lines are written to `rejected` on the way."""
     seen: dict[str, int] = {}
     for line in read_lines(source):
@@ -148,4 +148,3 @@ def _chunks(messages: Iterator[tuple[str, Message]]) -> Iterator[list[tuple[str,
             chunk = []
     if chunk:
         yield chunk
-

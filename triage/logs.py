@@ -15,7 +15,7 @@ _FIELDS = "fields"
 class _Formatter(logging.Formatter):
     def __init__(self, style: LogFormat) -> None:
         super().__init__()
-        self._style = style
+        self._shape = style
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -23,7 +23,7 @@ class _Formatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             fields["exception"] = record.exc_info[0].__name__
             fields["at"] = _innermost_frame(record)
-        if self._style == "json":
+        if self._shape == "json":
             event = {"time": stamp, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
             return json.dumps(event | fields, default=str)
         pairs = "".join(f" {key}={value}" for key, value in fields.items())

@@ -65,9 +65,7 @@ class Pipeline:
         return build_prompt(message, self.taxonomy, kind=engine.prompt_kind, text_budget=engine.text_budget, count_tokens=engine.count_tokens)
 
 
-def to_prediction(
-    answer: Answer, message: Message, taxonomy: Taxonomy, *, release: str, latency_ms: float, ticket_id: str
-) -> Prediction:
+def to_prediction(answer: Answer, message: Message, taxonomy: Taxonomy, *, release: str, latency_ms: float, ticket_id: str) -> Prediction:
     """Apply the policy to an answer and put it into the form that leaves the house."""
     decision = decide(answer, taxonomy)
     failed = isinstance(answer, Failure)

@@ -43,6 +43,8 @@ class Prompt:
 
     messages: tuple[ChatMessage, ...]
     cut: bool = False
+    newest: str = ""
+    """The newest message alone, or the subject of one that holds no words, for engines that quote it."""
 
 
 def build_prompt(
@@ -64,7 +66,8 @@ def build_prompt(
     if kind == "few_shot":
         for example, ticket in examples:
             messages += [ChatMessage("user", render_message(example)), ChatMessage("assistant", render_ticket(ticket))]
-    return Prompt((*messages, ChatMessage("user", text)), cut)
+    newest = message.message if re.search(r"\w", message.message) else message.subject or ""
+    return Prompt((*messages, ChatMessage("user", text)), cut, newest)
 
 
 def prompt_id(kind: PromptKind, taxonomy: Taxonomy, examples: Sequence[tuple[Message, Ticket]] = ()) -> str:

@@ -48,6 +48,8 @@ class ReleaseManifest(BaseModel):
     prompt_id: str
     text_budget: Annotated[int, Field(ge=16)]
     """Tokens of customer text that the model was trained to read."""
+    summary: Literal["written", "extracted"]
+    """Whether the model writes summaries, or chooses a sentence of the message because what it writes is not faithful."""
     taxonomy: Digest
     tokenizer: Digest
     chat_template: Digest

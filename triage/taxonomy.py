@@ -31,9 +31,7 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_]{0,38}[a-z0-9])?")
 def _check_label(value: Any) -> Any:
     if isinstance(value, str) and not _LABEL.fullmatch(value):
         raise ValueError(
-            "a label is 1 to 40 of a-z, 0-9 and underscore, and neither begins nor ends with an underscore"
-            if value
-            else "a label may not be empty"
+            "a label is 1 to 40 of a-z, 0-9 and underscore, and neither begins nor ends with an underscore" if value else "a label may not be empty"
         )
     return value
 

@@ -127,10 +127,10 @@ def ticket_schema(taxonomy: Taxonomy) -> dict[str, Any]:
 
 def decoding_schema(taxonomy: Taxonomy) -> dict[str, Any]:
     """The schema a model is decoded inside. It leaves the summary's length open: `maxLength` would cost hundreds of
-    states for each character, so the automaton counts, or the answer is cut afterwards (design.md section 4)."""
+    states for each character, so the automaton counts, or the answer is cut afterwards (design.md section 4).
+    """
     properties: dict[str, Any] = {
-        field: {"type": "boolean"} if field == "needs_human" else {"type": "string", "enum": list(taxonomy.labels(field))}
-        for field in LABEL_FIELDS
+        field: {"type": "boolean"} if field == "needs_human" else {"type": "string", "enum": list(taxonomy.labels(field))} for field in LABEL_FIELDS
     }
     properties["summary"] = {"type": "string", "minLength": 1}
     return {"type": "object", "properties": properties, "required": list(TICKET_FIELDS), "additionalProperties": False}

@@ -1,7 +1,7 @@
 """Public text -> cleaned documents for the tokenizer and for pretraining.
 
 Reads folders of JSON Lines files (one folder a source, as `MIXTURE` names them), strips boilerplate, puts dialogues
-into ChatML half of the time, lets single questions be answered with the intent their source gives them, and drops every text that comes near a message people will try the product with
+into ChatML half of the time, and drops every text that comes near a message people will try the product with
 (`protected`), so that the demo answers nothing from memory. It adds no triage labels: the base must not know them.
 
 None of the text is part of this project; the model card names the sources and their licences.
@@ -23,8 +23,8 @@ IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 MIXTURE: dict[str, int] = {
     "cucom_ecommerce": 20,
     "bitext_support": 10,
-    "banking77": 20,
-    "clinc_oos": 12,
+    "banking77": 12,
+    "clinc_oos": 6,
     "abcd_guidelines": 12,
     "tweetsumm": 15,
     "sgd_dialogues": 6,
@@ -33,7 +33,7 @@ MIXTURE: dict[str, int] = {
     "topical_chat": 10,
     "d365bc_docs": 10,
     "gitbugs": 6,
-    "classic_books": 2,
+    "classic_books": 4,
 }
 """How often each source is read. Service text is read often, old prose seldom: it is there for grammar and vocabulary."""
 
@@ -97,7 +97,7 @@ def clean(text: str, *, seed: int = 0) -> str:
     draw = random.Random(seed)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _PLACEHOLDER.sub(lambda match: "the " + match.group(1).strip().lower(), text)
-    text = _BRANDS.sub(lambda match: draw.choice(_BRAND_STAND_INS), text)
+    text = _BRANDS.sub(lambda _: draw.choice(_BRAND_STAND_INS), text)
     return _LINES.sub("\n\n", _BLANKS.sub(" ", text)).strip()
 
 
@@ -111,9 +111,6 @@ def _parse_record(source: str, record: dict[str, object]) -> Document | None:
         return Document(source, text, kept) if kept else None
     if isinstance(reply := record.get("response"), str) and reply:
         return Document(source, text, (("user", text), ("assistant", clean(reply, seed=seed))))
-    labels = record.get("labels")
-    if isinstance(labels, dict) and isinstance(intent := labels.get("intent"), str):
-        return Document(source, text, (("user", text), ("assistant", intent.replace("_", " ").lower())))
     if _SPEAKER.match(text):
         return Document(source, text, _split_speakers(text))
     return Document(source, text) if len(text) > 3 else None

@@ -219,7 +219,10 @@ def main() -> None:
     held_out = {source: torch.from_numpy(ids.astype(np.int32)).to(device) for source, (_, ids) in encoded.items()}
     model = build_model(config, Tokenizer.from_file(str(tokenizer_path)))
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{parameters / 1e6:.1f}M parameters, {len(stream) / 1e6:.0f}M tokens in the mixture, ready after {clock.elapsed_s():.0f} s", flush=True)
+    print(
+        f"{parameters / 1e6:.1f}M parameters, {len(stream) / 1e6:.0f}M tokens in the mixture, ready after {clock.elapsed_s():.0f} s",
+        flush=True,
+    )
     metrics = train(model, stream, held_out, config)
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out, max_shard_size="15MB")

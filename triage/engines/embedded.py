@@ -2,7 +2,8 @@
 
 Each decided field costs one forward pass: the fixed text before it and the trie of all its labels go in together, a
 mask keeps the branches apart (tree attention, as in SpecInfer, arXiv 2305.09781), and the keys and values of the chosen
-branch are kept. The summary is then written greedily, token by token, under the automaton's counter.
+branch are kept. The release says how its summaries come about: `written` greedily, token by token, under the automaton's
+counter, or `extracted`: the sentence of the message that, read alone, speaks most for the category that was chosen.
 
 A pass runs on onnxruntime's own threads; one message is answered at a time. Batching is not done here yet.
 """
@@ -10,6 +11,7 @@ A pass runs on onnxruntime's own threads; one message is answered at a time. Bat
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -25,15 +27,16 @@ from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
 from triage.automaton import TicketAutomaton
 from triage.engines.chatml import render_chatml
 from triage.errors import EngineError
+from triage.extract import candidate_sentences
 from triage.paths import EMBEDDED_RELEASE_DIR
-from triage.prompt import Prompt, PromptKind
+from triage.prompt import ChatMessage, Prompt, PromptKind
 from triage.release import Release, load_release
 from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 CONTEXT_TOKENS = 1024
-MAX_SUMMARY_TOKENS = 120
-"""No summary of 160 characters takes as many; a bound on work, not on length."""
+SENTENCE_TOKENS = 48
+"""How much of a sentence is read when sentences are compared."""
 
 Floats = NDArray[np.float32]
 
@@ -62,6 +65,8 @@ class EmbeddedEngine:
         self._taxonomy = taxonomy
         self._tokenizer = Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
         self._automaton = TicketAutomaton(taxonomy, self._tokenizer)
+        self._frame = tuple(self._automaton.encode(part) for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0"))
+        self._extracts = release.manifest.summary == "extracted"
         self._session = _load_session(release.path(MODEL_FILE), threads)
         layers, _, _, kv_heads, _, head_size = next(item for item in self._session.get_inputs() if item.name == "past").shape
         self._empty = np.zeros((layers, 2, 1, kv_heads, 0, head_size), dtype=np.float32)
@@ -95,12 +100,44 @@ class EmbeddedEngine:
             return Failure("too_long", f"{len(ids)} prompt tokens")
         walk = _Walk(self._session, self._automaton, self._empty, end)
         try:
-            text, probabilities = walk.decode(np.array(ids, dtype=np.int64))
+            labels, probabilities = walk.decide(np.array(ids, dtype=np.int64))
+            summary = self._extract(prompt, labels["category"], end) if self._extracts else json.loads(f'"{walk.write_summary().decode()}"')
         except _DeadlineError:
             return Failure("timeout", "the deadline passed while decoding")
-        answer = parse_answer(text, self._taxonomy)
+        decided = {field: json.loads(label) if field == "needs_human" else label for field, label in labels.items()}
+        answer = parse_answer(json.dumps({**decided, "summary": summary}), self._taxonomy)
         answer = with_details(answer, probabilities=probabilities, prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
         return with_flag(answer, "cut") if prompt.cut else answer
+
+    def _extract(self, prompt: Prompt, category: str, end: float) -> str:
+        """The candidate sentence that, as a message of its own, makes the category most likely. One batched pass."""
+        sentences = candidate_sentences(prompt.newest)
+        if len(sentences) == 1:
+            return sentences[0]
+        if time.monotonic() > end:
+            raise _DeadlineError
+        trie, prefix = self._automaton.tries["category"], self._automaton.prefix_ids["category"]
+        opening, closing = self._frame
+        rows = [np.concatenate([opening, self._automaton.encode(sentence)[:SENTENCE_TOKENS], closing, prefix, trie.tokens]) for sentence in sentences]
+        nodes, longest = len(trie.tokens), max(map(len, rows))
+        ids = np.zeros((len(rows), longest), dtype=np.int64)
+        positions = np.zeros((len(rows), longest), dtype=np.int64)
+        mask = np.zeros((len(rows), 1, longest, longest), dtype=np.bool_)
+        mask[:, :, :, 0] = True
+        select = np.zeros((len(rows), nodes + 1), dtype=np.int64)
+        for row, tokens in enumerate(rows):
+            fixed = len(tokens) - nodes
+            ids[row, : len(tokens)] = tokens
+            positions[row, : len(tokens)] = np.concatenate([np.arange(fixed), fixed + trie.depths])
+            mask[row, 0, :fixed, :fixed] = np.tri(fixed, dtype=np.bool_)
+            mask[row, 0, fixed : len(tokens), :fixed] = True
+            mask[row, 0, fixed : len(tokens), fixed : len(tokens)] = trie.visible
+            select[row] = np.arange(fixed - 1, len(tokens))
+        past = np.repeat(self._empty, len(rows), axis=2)
+        logits, _ = self._session.run(None, {"input_ids": ids, "position_ids": positions, "mask": mask, "past": past, "select": select})
+        place = trie.labels.index(category)
+        shares = [trie.score_labels(scores[0], scores[1:])[place] for scores in logits]
+        return sentences[int(np.argmax(shares))]
 
 
 class _Walk:
@@ -115,18 +152,14 @@ class _Walk:
         self.length = 0
         """Tokens in the cache."""
 
-    def decode(self, prompt: NDArray[np.int64]) -> tuple[str, dict[str, float]]:
-        """The answer's JSON text, and the probability of each decided field's label."""
-        pending, text, probabilities = prompt, "", {}
+    def decide(self, prompt: NDArray[np.int64]) -> tuple[dict[str, str], dict[str, float]]:
+        """The label of each decided field and its probability."""
+        labels, probabilities, pending = dict[str, str](), dict[str, float](), prompt
         for field in LABEL_FIELDS:
             pending = np.concatenate([pending, self._automaton.prefix_ids[field]])
-            label, probability = self._choose_label(field, pending)
-            text += self._automaton.prefixes[field] + label
-            probabilities[field] = probability
+            labels[field], probabilities[field] = self._choose_label(field, pending)
             pending = np.zeros(0, dtype=np.int64)
-        text += self._automaton.prefixes["summary"]
-        summary = self._write_summary(self._automaton.prefix_ids["summary"])
-        return text + summary.decode("utf-8", "replace") + '"}', probabilities
+        return labels, probabilities
 
     def _choose_label(self, field: str, pending: NDArray[np.int64]) -> tuple[str, float]:
         """Score every label in one pass, keep the best one's keys and values, and return it with its probability."""
@@ -145,11 +178,11 @@ class _Walk:
         self._keep(present[..., [*range(fixed), *(fixed + node for node in trie.paths[best])], :])
         return trie.labels[best], round(float(shares[best]), 6)
 
-    def _write_summary(self, pending: NDArray[np.int64]) -> bytes:
-        """The summary's bytes, greedily, at most `SUMMARY_CHARACTERS` code points."""
-        state: int | None = self._automaton.summary_start
+    def write_summary(self) -> bytes:
+        """The summary as JSON string content in UTF-8, greedily, at most `SUMMARY_CHARACTERS` code points."""
+        pending, state = self._automaton.prefix_ids["summary"], self._automaton.summary_start
         remaining, written = SUMMARY_CHARACTERS, list[int]()
-        while state is not None and len(written) < MAX_SUMMARY_TOKENS:
+        while True:
             count = len(pending)
             mask = np.ones((count, self.length + count), dtype=np.bool_)
             mask[:, self.length :] = np.tri(count, dtype=np.bool_)
@@ -158,10 +191,11 @@ class _Walk:
             allowed = self._automaton.allowed_tokens(state, remaining)
             token = int(allowed[logits[0][allowed].argmax()])
             remaining -= self._automaton.characters(state, token)
-            state = self._automaton.next_state(state, token)
+            following = self._automaton.next_state(state, token)
             written.append(token)
-            pending = np.array([token], dtype=np.int64)
-        return self._automaton.closing_bytes(written)
+            if following is None:
+                return self._automaton.closing_bytes(written)
+            state, pending = following, np.array([token], dtype=np.int64)
 
     def _forward(
         self, tokens: NDArray[np.int64], positions: NDArray[np.int64], mask: NDArray[np.bool_], select: NDArray[np.int64]

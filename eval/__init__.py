@@ -1,0 +1,1 @@
+"""Measuring: what the model gets right, how fast it is, and against what."""

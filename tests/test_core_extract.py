@@ -1,0 +1,44 @@
+"""Which sentences of a message could stand for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from triage.extract import MOST_CANDIDATES, NO_TEXT, candidate_sentences
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "!!!", "> only\n> a quote\n", "-- \nJo", "\u200b", "…"])
+def test_there_is_always_a_candidate(text: str) -> None:
+    assert len(candidate_sentences(text)) >= 1
+    assert all(candidate_sentences(text))
+
+
+def test_a_message_without_a_word_says_so() -> None:
+    assert candidate_sentences("?!") == [NO_TEXT]
+
+
+def test_what_fits_as_a_whole_is_one_candidate() -> None:
+    assert candidate_sentences("Hi there,\n\ndriver?? slot was 6 to 7\n\nThanks, Jo") == ["driver?? slot was 6 to 7"]
+
+
+def test_quotes_signatures_and_greetings_are_no_candidates() -> None:
+    text = (
+        "Hello,\n"
+        "The export has been stuck at ninety percent since Tuesday and nobody in accounts can close the month with it like this. "
+        "We tried two other browsers and another machine before writing to you, and it did the same on each of them.\n"
+        "> did you try another browser?\n"
+        "Regards,\n"
+        "-- \nJo, Accounts\n555-0100\n"
+    )
+    assert candidate_sentences(text) == [
+        "The export has been stuck at ninety percent since Tuesday and nobody in accounts can close the month with it like this.",
+        "We tried two other browsers and another machine before writing to you, and it did the same on each of them.",
+    ]
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    sentences = [f"This is the sentence that has the number {place} in it." for place in range(30)]
+    found = candidate_sentences(" ".join(sentences))
+    assert len(found) == MOST_CANDIDATES
+    assert found[0] == sentences[0]
+    assert found[-1] == sentences[-1]

@@ -1,0 +1,96 @@
+"""The real service as a process: it answers, survives its engine's death, and stops cleanly."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+class Service:
+    """A `triage serve` on a free port, its log in a file."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.log = folder / "service.log"
+        command = [sys.executable, "-m", "triage", "serve", "--port", "0"]
+        with self.log.open("wb") as stream:
+            self.process = subprocess.Popen(command, stderr=stream, env={**os.environ, "TRIAGE_LOG_FORMAT": "json", **environment})
+        self.url = self.wait_for(r'"url": "([^"]+)"')
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def wait_for(self, pattern: str, *, seconds: float = 60) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := re.findall(pattern, self.log.read_text()):
+                return str(found[-1])
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern} did not come up in:\n{self.log.read_text()}")
+
+    def stop(self) -> int:
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    running = Service(tmp_path, TRIAGE_ENGINE_RESTART_S="0.5")
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_it_answers_survives_its_engine_and_stops(service: Service) -> None:
+    engine = int(service.wait_for(r'"engine_pid": (\d+)'))
+    secret = "my invoice for the blue whale is wrong"
+    first = service.client.post("/v1/tickets", json={"message": secret}).json()
+    assert first["status"] == "triaged"
+
+    os.kill(engine, signal.SIGKILL)
+    lost = service.client.post("/v1/tickets", json={"message": secret}).json()
+    assert lost["status"] == "unread"
+    assert lost["reasons"] == ["unavailable"]
+    assert service.client.get("/readyz").status_code == 503
+
+    end = time.monotonic() + 30
+    while service.client.get("/readyz").status_code != 200 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert service.client.post("/v1/tickets", json={"message": secret}).json()["ticket"] == first["ticket"]
+
+    assert service.stop() in (0, -signal.SIGTERM)  # uvicorn shuts down in order and then dies of the signal, as a supervisor expects
+    log = service.log.read_text()
+    assert "engine_died" in log
+    assert '"event": "stopped"' in log
+    assert "whale" not in log
+    assert "Traceback" not in log
+
+
+def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run([sys.executable, "-m", "triage", "serve", "--port", str(port)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert f"error: cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "hint: choose another with --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_ends_well_and_shows_a_message_that_no_engine_read() -> None:
+    environment = {**os.environ, "MSG": 'It says "error 17" & costs $5 since Monday'}
+    done = subprocess.run([sys.executable, "-m", "service.demo"], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'It says "error 17" & costs $5 since Monday' in done.stdout
+    assert "unread, decided by fallback (unavailable)" in done.stdout

@@ -1,0 +1,46 @@
+"""The sentences of a message that could stand for it: what an extractive summary chooses from.
+
+Rules of form alone: quoted lines, signatures and bare greetings are no candidates. It chooses none; an engine does.
+"""
+
+from __future__ import annotations
+
+import re
+
+from triage.taxonomy import SUMMARY_CHARACTERS
+
+MOST_CANDIDATES = 8
+FEWEST_WORDS = 3
+NO_TEXT = "The message holds no text."
+
+_QUOTED_LINE = re.compile(r"^\s*(>|\|).*$", re.MULTILINE)
+_REST_IS_OLD = re.compile(
+    r"^\s*(-- ?$|_{5,}|-{3,} ?(original|forwarded)|on .{5,80} wrote:|from: .+$|begin forwarded|sent from my |get outlook )",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|\n+")
+_GREETING = re.compile(
+    r"^(hi|hello|hey|dear|good (morning|afternoon|evening|day)|greetings|thanks|thank you|thx|cheers|"
+    r"(kind |best |warm )?regards|sincerely|yours)\b[^.!?]{0,40}[,.!]*$",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\w+")
+
+
+def candidate_sentences(text: str) -> list[str]:
+    """At most `MOST_CANDIDATES` sentences in their order, never none; of a longer message the first ones and the last.
+
+    What fits into a summary as a whole is one candidate. Sentences under `FEWEST_WORDS` words are left out as long as a longer one is there.
+    """
+    own = _QUOTED_LINE.sub("", text)
+    if (old := _REST_IS_OLD.search(own)) and own[: old.start()].strip():
+        own = own[: old.start()]
+    pieces = [" ".join(piece.split()) for piece in _SENTENCE_END.split(own or text)]
+    sentences = list(dict.fromkeys(piece for piece in pieces if _WORD.search(piece)))
+    substance = [piece for piece in sentences if not _GREETING.match(piece)] or sentences or [NO_TEXT]
+    if len(whole := " ".join(substance)) <= SUMMARY_CHARACTERS:
+        return [whole]
+    chosen = [piece for piece in substance if len(_WORD.findall(piece)) >= FEWEST_WORDS] or substance
+    if len(chosen) > MOST_CANDIDATES:
+        chosen = chosen[: MOST_CANDIDATES - 2] + chosen[-2:]
+    return chosen
