@@ -10,6 +10,8 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,10 +40,16 @@ _engine: EmbeddedEngine | None = None
 
 def _start(taxonomy: Taxonomy, folder: Path, threads: int | None) -> None:
     global _engine
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     _engine = load_embedded_engine(taxonomy, folder, threads=threads)
+
+
+def _die_with_parent() -> None:
+    """End this process when the service is gone: its queue alone would keep it waiting for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(0)
 
 
 def _ping() -> int:

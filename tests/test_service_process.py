@@ -76,6 +76,26 @@ def test_it_answers_survives_its_engine_and_stops(service: Service) -> None:
     assert "Traceback" not in log
 
 
+def test_the_engine_ends_when_the_service_is_killed(service: Service) -> None:
+    engine = int(service.wait_for(r'"engine_pid": (\d+)'))
+    service.process.kill()
+    service.process.wait()
+    end = time.monotonic() + 20
+    while _lives(engine) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _lives(engine)
+
+
+def _lives(pid: int) -> bool:
+    """False once the process is gone or only waits to be reaped by whoever inherited it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
 def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
