@@ -20,7 +20,7 @@ from triage.pipeline import Pipeline
 from triage.taxonomy import load_taxonomy
 from triage.ticket import parse_message
 
-ROOMS = ("triage", "service", "training", "eval")
+ROOMS = ("triage", "service", "training", "eval", "data")
 
 
 def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

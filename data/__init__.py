@@ -1,0 +1,1 @@
+"""The dataset and what builds and checks it."""
