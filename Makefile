@@ -42,10 +42,12 @@ clean: ## remove the environments and caches
 	rm -rf .venv .venv-train .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found"; echo "hint: install Python 3.11 or newer, or name one: make demo PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed"; echo "hint: make demo PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 
 .venv/.service: .venv/bin/python pyproject.toml constraints.txt
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { echo "error: .venv has no pip, so an earlier set-up did not finish"; echo "hint: install your system's python3-venv package if it is missing, then make clean demo"; exit 2; }
 	@echo "installing core and service into .venv (about 90 MB to download)"
 	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service]'
 	@touch $@

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from triage.engines.embedded import load_embedded_engine
@@ -64,7 +65,7 @@ def main() -> None:
         for field, hit in hits.items():
             right[field] += hit
         right["all four"] += all(hits.values())
-        console.print(f"\n[bold]{record['id']}[/bold] {' '.join(record['message'].split())[:150]}", highlight=False)
+        console.print(f"\n[bold]{record['id']}[/bold] {escape(' '.join(record['message'].split())[:150])}", highlight=False)
         said = [ticket.label(field) if hits[field] else f"[red]{ticket.label(field)}[/red] (guide: {wanted.label(field)})" for field in LABEL_FIELDS]
         console.print("  " + " · ".join(said), highlight=False)
         console.print(f"  {ticket.summary}", highlight=False, style="dim", markup=False)

@@ -84,6 +84,7 @@ def create_app(settings: Settings | None = None, *, engine: Engine | None = None
         summary="A messy customer message in, a structured ticket out.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(build_router(State(settings, taxonomy, Pipeline(served, taxonomy), metrics)))
     add_problem_handlers(app)

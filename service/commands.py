@@ -16,27 +16,37 @@ def serve(
     release: Annotated[Path | None, typer.Option(help="A release bundle; the embedded one otherwise.")] = None,
 ) -> None:
     """Start the HTTP service."""
+    import asyncio
     import logging
 
     import uvicorn
 
     from service.app import create_app
+    from service.engine_process import EngineProcess
     from service.settings import Settings
     from triage.logs import log_event, set_up_logs
+    from triage.taxonomy import load_taxonomy
 
     settings = Settings.load(host=host, port=port, taxonomy=taxonomy, release=release)
     set_up_logs(settings.log_format)
     listener = _listen(settings.host, settings.port)
-    app = create_app(settings)
-    address, chosen = listener.getsockname()[:2]
-    log_event(
-        logging.getLogger("service"),
-        "listening",
-        url=f"http://{'[' + address + ']' if ':' in address else address}:{chosen}",
-        keys="none, which is why only loopback is served",
-    )
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30)
-    uvicorn.Server(config).run(sockets=[listener])
+    loaded = load_taxonomy(settings.taxonomy)
+    engine = EngineProcess(loaded, settings.release, threads=settings.engine_threads, restart_s=settings.engine_restart_s)
+
+    async def run() -> None:
+        await engine.start()
+        address, chosen = listener.getsockname()[:2]
+        log_event(
+            logging.getLogger("service"),
+            "listening",
+            url=f"http://{'[' + address + ']' if ':' in address else address}:{chosen}",
+            keys="none, which is why only loopback is served",
+        )
+        app = create_app(settings, engine=engine, taxonomy=loaded)
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30)
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+    asyncio.run(run())
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from triage.paths import PACKAGE_DIR
@@ -40,11 +41,11 @@ def load_messages() -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def show(console: Console, record: dict[str, Any], prediction: dict[str, Any]) -> None:
     """Print one message and its ticket with confidence."""
-    console.print(f"\n[bold]“{record['message']}”[/bold]", highlight=False)
+    console.print(f"\n“{record['message']}”", style="bold", highlight=False, markup=False)
     table = Table(show_header=False, box=None, padding=(0, 2))
     for field, value in prediction["ticket"].items():
         share = prediction["confidence"].get(field)
-        table.add_row(field, json.dumps(value) if isinstance(value, bool) else str(value), "" if share is None else f"{share:.0%}")
+        table.add_row(field, json.dumps(value) if isinstance(value, bool) else escape(str(value)), "" if share is None else f"{share:.0%}")
     console.print(table)
     reasons = f" ({', '.join(prediction['reasons'])})" if prediction["reasons"] else ""
     console.print(
@@ -80,16 +81,20 @@ def run_demo(console: Console) -> None:
     messages, last = load_messages()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "service.log"
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("TRIAGE_")}
         command = [sys.executable, "-m", "triage", "serve", "--port", "0"]
         with log.open("wb") as stream:
-            process = subprocess.Popen(command, stderr=stream, env={**os.environ, "TRIAGE_ENGINE_RESTART_S": "60"})
+            process = subprocess.Popen(command, stderr=stream, env=plain | {"TRIAGE_ENGINE_RESTART_S": "60"})
         try:
             url = wait_for(log, process, r"url=(http://\S+)")
             engine = int(wait_for(log, process, r"engine_pid=(\d+)"))
-            with httpx.Client(base_url=url, timeout=60) as client:
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
                 console.print(f"the service is up at {url}, release {client.get('/readyz').raise_for_status().json()['release']}", highlight=False)
                 for record in messages:
-                    show(console, record, _post(client, record))
+                    prediction = _post(client, record)
+                    show(console, record, prediction)
+                    if prediction["status"] != "triaged":
+                        raise DemoError("the engine runs and did not read the message")
                 console.print("\nNow the engine is stopped (kill -9), and one more message comes in:", style="bold")
                 os.kill(engine, signal.SIGKILL)
                 prediction = _post(client, last)
@@ -119,6 +124,9 @@ def main() -> None:
         run_demo(Console(soft_wrap=True))
     except DemoError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

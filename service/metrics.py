@@ -26,7 +26,7 @@ class Metrics:
         self.failures = Counter("triage_engine_failures", "Messages the engine could not answer.", ["reason"], registry=self.registry)
         self.handovers = Counter("triage_handovers", "Tickets that need a person, and those that do not.", ["needs_human"], registry=self.registry)
         self.in_flight = Gauge("triage_messages_in_flight", "Messages being read now.", registry=self.registry)
-        self.engine_up = Gauge("triage_engine_up", "1 while the engine answers.", registry=self.registry)
+        self.engine_up = Gauge("triage_engine_up", "1 while the engine process runs.", registry=self.registry)
         info = Info("triage_release", "What is served.", registry=self.registry)
         info.info({"release": release, "taxonomy": taxonomy.digest[:12]})
         for route in ROUTES:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from triage.logs import log_event
@@ -55,7 +56,8 @@ class RequestIdMiddleware:
 
 
 def problem_response(request: Request, problem: ProblemError) -> JSONResponse:
-    """The problem as `application/problem+json`."""
+    """The problem as `application/problem+json`, and a line in the log by which its request id can be found."""
+    log_event(logger, "problem", request_id=request.state.request_id, status=problem.status, slug=problem.slug)
     body = {
         "type": f"urn:ticket-triage:problem:{problem.slug}",
         "title": HTTPStatus(problem.status).phrase,
@@ -87,6 +89,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         headers = {REQUEST_ID_HEADER: request.state.request_id}
         return problem_response(request, ProblemError(500, "internal", "this is a fault of the service", "report the request id", headers))
 
+    async def on_disconnect(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
     app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_bug)

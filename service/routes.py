@@ -34,7 +34,7 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """True while the engine answers; an engine without a say is always ready."""
+        """True while the engine runs; an engine without a say is always ready."""
         return bool(getattr(self.pipeline.engine, "ready", True))
 
 
@@ -45,19 +45,19 @@ def build_router(state: State) -> APIRouter:
     problem = {"description": "A problem document (RFC 9457).", "content": {"application/problem+json": {"schema": {"type": "object"}}}}
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "A valid ticket.", "content": {"application/json": {"schema": prediction_schema}}},
-        **dict.fromkeys((400, 413, 415, 422, 503), problem),
+        **dict.fromkeys((400, 408, 413, 415, 422, 503), problem),
     }
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": message_schema}}}}
 
     @router.post("/v1/tickets", summary="Turn a message into a ticket", responses=answers, openapi_extra=body, tags=["tickets"])
     async def create_ticket(request: Request) -> JSONResponse:
         """Reads one customer message and answers with a ticket: the model's, or the fallback that sends it to a person."""
+        message = await read_message(request, state.settings.max_body_bytes, state.settings.body_timeout_s)
         if state.in_flight >= state.settings.max_in_flight:
             raise ProblemError(503, "busy", "too many messages are being read", "try again shortly", {"Retry-After": "1"})
         state.in_flight += 1
         state.metrics.in_flight.set(state.in_flight)
         try:
-            message = await read_message(request, state.settings.max_body_bytes)
             [prediction] = await state.pipeline.predict([message], deadline_s=state.settings.deadline_s)
         finally:
             state.in_flight -= 1
@@ -70,6 +70,7 @@ def build_router(state: State) -> APIRouter:
             request_id=request.state.request_id,
             status=prediction.status,
             decided_by=prediction.decided_by,
+            reasons=",".join(prediction.reasons),
             characters=len(message.message),
             latency_ms=prediction.latency_ms,
         )
@@ -79,11 +80,13 @@ def build_router(state: State) -> APIRouter:
     async def read_schema() -> JSONResponse:
         return JSONResponse(ticket_schema(state.taxonomy), media_type="application/schema+json")
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="The process lives", tags=["operations"])
     async def read_health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/readyz", summary="The engine answers", responses={503: problem}, tags=["operations"])
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", summary="The engine runs", responses={503: problem}, tags=["operations"])
     async def read_readiness() -> dict[str, str]:
         if not state.ready:
             raise ProblemError(503, "not-ready", "the engine is not running", "messages become unread tickets until it is", {"Retry-After": "5"})

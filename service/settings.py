@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from triage.errors import SettingsError
 from triage.logs import LogFormat
 from triage.paths import EMBEDDED_RELEASE_DIR
+from triage.run import CODE_VERSION_VARIABLE
 
 PREFIX = "TRIAGE_"
 
@@ -33,6 +36,8 @@ class Settings(BaseSettings):
     """Seconds after which a message that is still being read becomes an unread ticket."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 256 * 1024
     """Largest request body."""
+    body_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds within which a request's body has to arrive."""
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Messages accepted at once; one more is answered 503 with Retry-After."""
     engine_threads: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -58,8 +63,13 @@ class Settings(BaseSettings):
         """Read the environment; `replaced` wins over it where it is not None.
 
         Raises:
-            SettingsError: naming every variable with a value that is not allowed.
+            SettingsError: naming every variable that does not exist, or every one with a value that is not allowed.
         """
+        names = [f"{PREFIX}{field.upper()}" for field in cls.model_fields]
+        unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in {*names, CODE_VERSION_VARIABLE})
+        if unknown:
+            nearest = "; ".join(f"{name}: did you mean {(difflib.get_close_matches(name, names, 1) or ['none of them'])[0]}?" for name in unknown)
+            raise SettingsError(f"unknown settings: {', '.join(unknown)}", f"{nearest} The settings are {', '.join(names)}")
         try:
             return cls(**{name: value for name, value in replaced.items() if value is not None})
         except ValidationError as error:

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
 
 from service.problems import ProblemError
 from triage.pipeline import Prediction
+from triage.strict_json import JsonError, parse_json
 from triage.taxonomy import Taxonomy
 from triage.ticket import Message, describe_fault, ticket_schema
 
 SHOWN_FAULTS = 10
+SHOWN_DEPTH = 6
 
 
-async def read_message(request: Request, max_bytes: int) -> Message:
+async def read_message(request: Request, max_bytes: int, timeout_s: float) -> Message:
     """Read and check a request's body.
 
     Raises:
-        ProblemError: 413 too large, 415 not JSON by its content type, 400 not UTF-8 or not JSON, 422 not of a message's form.
+        ProblemError: 408 too slow, 413 too large, 415 not JSON by its content type, 400 not UTF-8 or not JSON, 422 not of a message's form.
     """
     content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise ProblemError(415, "not-json", "the content type is not application/json", "send the message as JSON")
-    content = await _read_body(request, max_bytes)
     try:
-        record = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise ProblemError(400, "not-utf-8", f"byte {error.start} of the body is not UTF-8", "encode the body as UTF-8") from None
-    except RecursionError:
-        raise ProblemError(400, "not-json", "the body is nested too deeply", "send a flat JSON object") from None
-    except ValueError as error:
-        raise ProblemError(400, "not-json", f"the body is not JSON: {_without_text(error)}", "see /docs for the form of a message") from None
+        content = await asyncio.wait_for(_read_body(request, max_bytes), timeout_s)
+    except TimeoutError:
+        raise ProblemError(408, "body-too-slow", f"the body did not arrive within {timeout_s:g} s", "send it again") from None
+    try:
+        record = parse_json(content)
+    except JsonError as error:
+        slug, hint = ("not-utf-8", "encode the body as UTF-8") if error.encoding else ("not-json", "see /docs for the form of a message")
+        raise ProblemError(400, slug, f"the body is {error}", hint) from None
+    if not isinstance(record, dict):
+        raise ProblemError(422, "not-a-message", f"the body is a JSON {type(record).__name__}, not an object", "see /docs for the form of a message")
     try:
         return Message.model_validate(record)
     except (ValidationError, RecursionError) as error:
         items = error.errors(include_input=False) if isinstance(error, ValidationError) else []
-        faults = [describe_fault(item["loc"], item["type"], item["msg"]) for item in items[:SHOWN_FAULTS]] or ["nested too deeply"]
+        faults = ["nested too deeply"]
+        if items:
+            faults = [describe_fault(item["loc"][:SHOWN_DEPTH], item["type"], item["msg"], Message) for item in items[:SHOWN_FAULTS]]
         raise ProblemError(422, "not-a-message", _printable("; ".join(faults)), "see /docs for the form of a message") from None
 
 
@@ -63,22 +70,6 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
         if len(content) > max_bytes:
             raise too_large
     return bytes(content)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object names a key twice")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _without_text(error: ValueError) -> str:
-    """A parser's message, which names a place and never quotes the body."""
-    return f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _printable(text: str) -> str:

@@ -197,3 +197,57 @@ def test_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in stderr
+
+
+class TestBatchLosesNothing:
+    """Stories of files that an earlier version destroyed."""
+
+    @pytest.mark.parametrize("content", [b'{"precious": 1}', b"line1\nline2 long notes", b'{"precious": 1}\n'])
+    def test_a_file_that_holds_something_else_is_left_as_it_is(self, tmp_path: Path, content: bytes) -> None:
+        source, out = tmp_path / "in.jsonl", tmp_path / "precious.txt"
+        source.write_text('{"id": "1", "message": "x"}\n')
+        out.write_bytes(content)
+        assert run("batch", str(source), "--out", str(out)).returncode == 3
+        assert out.read_bytes() == content
+
+    def test_the_input_is_refused_as_output_under_any_name(self, tmp_path: Path) -> None:
+        source = tmp_path / "t.rejected.jsonl"
+        source.write_text('{"id": "1", "message": "x"}\n')
+        os.link(source, tmp_path / "linked.jsonl")
+        for out in ("linked.jsonl", "t.jsonl"):
+            done = run("batch", str(source), "--out", str(tmp_path / out))
+            assert done.returncode == 3
+            assert "is the input itself" in done.stderr
+        assert source.read_text() == '{"id": "1", "message": "x"}\n'
+
+    def test_a_folder_as_output_and_a_taxonomy_that_does_not_fit_leave_nothing_behind(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.jsonl"
+        source.write_text('{"id": "1", "message": "x"}\n')
+        assert run("batch", str(source), "--out", str(tmp_path)).returncode == 3
+        own = tmp_path / "own.toml"
+        own.write_text((ROOT / "triage" / "taxonomy.toml").read_text().replace('version = "1"', 'version = "2"'))
+        assert run("batch", str(source), "--out", str(tmp_path / "out.jsonl"), "--taxonomy", str(own)).returncode == 3
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "own.toml"]
+
+    def test_a_second_run_on_the_same_output_is_refused(self, tmp_path: Path) -> None:
+        import fcntl
+
+        source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        source.write_text('{"id": "1", "message": "x"}\n')
+        with out.open("ab") as first:
+            fcntl.flock(first, fcntl.LOCK_EX)
+            done = run("batch", str(source), "--out", str(out))
+        assert done.returncode == 3
+        assert "another run is writing" in done.stderr
+
+
+def test_doctor_names_what_a_bundle_lacks(tmp_path: Path) -> None:
+    from triage.paths import EMBEDDED_RELEASE_DIR
+    from triage.release import write_manifest
+
+    manifest = json.loads((EMBEDDED_RELEASE_DIR / "release.json").read_text())
+    (tmp_path / "release.json").write_text("{}")
+    write_manifest(tmp_path, {key: value for key, value in manifest.items() if key not in {"files", "seal"}})
+    done = run("doctor", "--release", str(tmp_path))
+    assert done.returncode == 3
+    assert "has no model.onnx and no tokenizer.json" in done.stdout

@@ -41,6 +41,30 @@ def test_one_flipped_bit_in_any_file_is_refused_by_name(bundle: Path, name: str)
         verify_release(bundle)
 
 
+def test_an_edited_manifest_is_refused(bundle: Path) -> None:
+    path = bundle / "release.json"
+    text = path.read_text()
+    for before, after in (('"text_budget": 384', '"text_budget": 284'), ('"extracted"', '"written"'), ("embedded-2026", "embedded-2027")):
+        assert before in text
+        path.write_text(text.replace(before, after))
+        with pytest.raises(ReleaseError, match="was edited"):
+            verify_release(bundle)
+
+
+def test_a_file_in_a_subfolder_is_refused(bundle: Path) -> None:
+    (bundle / "sub").mkdir()
+    (bundle / "sub" / "file").write_bytes(b"x")
+    with pytest.raises(ReleaseError, match="sub/file is not listed"):
+        verify_release(bundle)
+
+
+def test_a_release_for_another_prompt_is_refused(bundle: Path, taxonomy: Taxonomy) -> None:
+    fields = json.loads((bundle / "release.json").read_text()) | {"prompt_id": "0" * 12}
+    write_manifest(bundle, {key: value for key, value in fields.items() if key not in {"files", "seal"}})
+    with pytest.raises(ReleaseError, match="was made for the prompt 000000000000"):
+        load_release(bundle, taxonomy)
+
+
 def test_a_file_added_or_missing_is_refused_by_name(bundle: Path) -> None:
     (bundle / "extra.bin").write_bytes(b"x")
     (bundle / "tokenizer.json").unlink()
@@ -67,7 +91,7 @@ def test_another_taxonomy_is_refused_with_both_digests(taxonomy: Taxonomy) -> No
 def test_a_model_that_is_no_model_is_an_engine_error(bundle: Path, taxonomy: Taxonomy) -> None:
     (bundle / "model.onnx").write_bytes(b"not a model")
     fields = json.loads((bundle / "release.json").read_text())
-    write_manifest(bundle, {key: value for key, value in fields.items() if key != "files"})
+    write_manifest(bundle, {key: value for key, value in fields.items() if key not in {"files", "seal"}})
     with pytest.raises(EngineError, match=r"cannot load .*model\.onnx"):
         load_embedded_engine(taxonomy, bundle)
 

@@ -56,7 +56,9 @@ def test_the_layers_hold(tree: Path) -> None:
 def test_a_forbidden_import_is_caught(tree: Path, file: str, line: str) -> None:
     path = tree / file
     path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
-    assert _lint_imports(tree).returncode != 0
+    done = _lint_imports(tree)
+    assert done.returncode != 0
+    assert "BROKEN" in done.stdout
 
 
 def test_the_wheel_installed_elsewhere_answers_from_another_folder(tmp_path: Path) -> None:
@@ -87,6 +89,17 @@ def test_the_readme_names_only_targets_and_commands_that_exist() -> None:
     assert set(re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE)) <= targets
     commands = set(re.findall(r"triage (ask|batch|serve|doctor|[a-z]+)\b(?= )", " ".join(re.findall(r"\.venv/bin/triage [^\n`]*", readme))))
     assert commands <= {"ask", "batch", "serve", "doctor"}
+
+
+def test_the_readmes_batch_commands_work_as_they_stand(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"```console\n(echo .*?\n\.venv/bin/triage batch .*?)\n```", readme, re.DOTALL)
+    assert found is not None
+    script = found.group(1).replace(".venv/bin/triage", f"{sys.executable} -m triage")
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "1 tickets written" in done.stdout
+    assert json.loads((tmp_path / "tickets.jsonl").read_text())["id"] == "1"
 
 
 def test_the_readmes_ask_and_its_answer_are_what_the_release_says() -> None:

@@ -25,7 +25,7 @@ class Service:
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(command, stderr=stream, env={**os.environ, "TRIAGE_LOG_FORMAT": "json", **environment})
         self.url = self.wait_for(r'"url": "([^"]+)"')
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def wait_for(self, pattern: str, *, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
@@ -96,6 +96,54 @@ def _lives(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
+def test_a_stop_signal_to_the_whole_group_loses_no_message(service: Service) -> None:
+    import threading
+
+    engine = int(service.wait_for(r'"engine_pid": (\d+)'))
+    answers: list[str] = []
+    text = "The invoice for May is wrong. " * 2_000
+
+    def post() -> None:
+        answers.append(httpx.post(f"{service.url}/v1/tickets", json={"message": text}, timeout=60, trust_env=False).json()["status"])
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    for pid in (engine, service.process.pid):
+        os.kill(pid, signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    service.process.wait(timeout=30)
+    assert answers == ["triaged"] * 4
+    assert "engine_died" not in service.log.read_text()
+
+
+def test_a_hung_engine_is_killed_and_started_again(tmp_path: Path) -> None:
+    service = Service(tmp_path, TRIAGE_ENGINE_RESTART_S="0.2", TRIAGE_DEADLINE_S="2")
+    try:
+        os.kill(int(service.wait_for(r'"engine_pid": (\d+)')), signal.SIGSTOP)
+        assert service.client.post("/v1/tickets", json={"message": "hello"}).json()["reasons"] == ["timeout"]
+        end = time.monotonic() + 30
+        while time.monotonic() < end and service.log.read_text().count("engine_started") < 2:
+            time.sleep(0.1)
+        assert service.client.post("/v1/tickets", json={"message": "hello"}).json()["status"] == "triaged"
+        assert "engine_hung" in service.log.read_text()
+    finally:
+        service.process.kill()
+        service.process.wait()
+
+
+def test_a_release_that_cannot_be_served_is_an_error_and_a_hint(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "triage", "serve", "--port", "0", "--release", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: no release in ")
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -109,8 +157,9 @@ def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_demo_ends_well_and_shows_a_message_that_no_engine_read() -> None:
-    environment = {**os.environ, "MSG": 'It says "error 17" & costs $5 since Monday'}
+    text = 'It says "error 17" & costs $5 [bold] since [/red] Monday'
+    environment = {**os.environ, "MSG": text, "TRIAGE_LOG_FORMAT": "json", "http_proxy": "http://127.0.0.1:9"}
     done = subprocess.run([sys.executable, "-m", "service.demo"], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'It says "error 17" & costs $5 since Monday' in done.stdout
+    assert done.stdout.count(text) >= 1
     assert "unread, decided by fallback (unavailable)" in done.stdout

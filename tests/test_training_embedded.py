@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_a_run_is_deterministic_and_recorded(run_folder: Path) -> None:
+def test_a_run_is_recorded_with_its_seed_and_digests(run_folder: Path) -> None:
     from triage.run import read_run_record
 
     record = read_run_record(run_folder)
@@ -141,6 +142,29 @@ def test_the_bundle_made_of_a_run_answers_its_own_training_tickets(run_folder: P
         assert isinstance(answer, TicketAnswer)
         right += answer.ticket.category == example.labels.category
     assert right >= 6
+
+
+def test_a_run_for_another_taxonomy_or_one_that_was_changed_makes_no_bundle(run_folder: Path, tmp_path: Path) -> None:
+    from training.release_embedded import assemble
+    from triage.errors import ReleaseError
+
+    other = tmp_path / "other.toml"
+    other.write_text((ROOT / "triage" / "taxonomy.toml").read_text(encoding="utf-8").replace('version = "1"', 'version = "2"'), encoding="utf-8")
+    with pytest.raises(ReleaseError, match="was trained for the taxonomy"):
+        assemble(run_folder, BASE, tmp_path / "bundle", "test-1", other)
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"not what its record says: config\.json"):
+        assemble(copy, BASE, tmp_path / "bundle", "test-1")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_finished_run_is_not_written_over(run_folder: Path) -> None:
+    from training.finetune import load_config, run
+
+    with pytest.raises(RunError, match="already holds a finished run"):
+        run(BASE, TRAIN, None, run_folder, load_config(), load_taxonomy())
 
 
 def test_an_unfinished_run_makes_no_bundle(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tune the whole embedded base on labelled tickets: small, plain, deterministic.
+"""Fine-tune the whole embedded base on labelled tickets: small, plain, seeded.
 
 The loss is on the answer alone, each answer weighing the same. This is the trainer of the embedded release; adapters
 for larger models are trained by the QLoRA trainer, which is not part of this file.
@@ -25,9 +25,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from training.examples import IGNORED, TokenSequence, encode_example, labels_only, pad_batch, with_token_dropout
 from triage.automaton import TicketAutomaton
 from triage.dataset import Example, dataset_digest, load_examples
-from triage.errors import TriageError
-from triage.paths import file_digest
-from triage.run import RunClock, write_run_record
+from triage.errors import RunError, TriageError
+from triage.paths import weights_digest
+from triage.run import RECORD_NAME, RunClock, write_run_record
 from triage.taxonomy import LABEL_FIELDS, Taxonomy, load_taxonomy
 
 CONFIG_PATH = Path(__file__).with_name("finetune.toml")
@@ -51,7 +51,7 @@ class FinetuneConfig(BaseModel):
     weight_decay: float
     """On matrices only, never on norms."""
     label_weight: float
-    """Weight of a token of a decided label in the loss; every other token of the answer weighs 1."""
+    """Weight in the loss of a token that occurs in some label of the taxonomy, wherever it stands in the answer; others weigh 1."""
     noisy_share: float
     """Share of the examples, drawn anew in each epoch, of which the labels alone are learnt, from a message with replaced tokens."""
     token_dropout: float
@@ -177,8 +177,11 @@ def _rate(done: float, warmup_share: float) -> float:
 
 
 def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneConfig, taxonomy: Taxonomy) -> dict[str, float]:
-    """The whole step: load, train, measure, and write the run folder (weights in bf16, tokenizer, `run.json` last)."""
+    """The whole step, into a folder that holds no run yet: load, train, measure, and write weights in bf16, tokenizer, and `run.json` last."""
+    if (out / RECORD_NAME).exists():
+        raise RunError(f"{out} already holds a finished run", "name a new folder with --out")
     clock = RunClock()
+    inputs = {"base": weights_digest(base), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
@@ -200,7 +203,6 @@ def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneCo
     loss = fine_tune(model, sequences, lowered, config, label_tokens=label_tokens, summary_prefix=summary_prefix, device=device)
     model = model.to(torch.bfloat16)
     metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(sequences)}
-    inputs = {"base": file_digest(base / "model.safetensors.index.json"), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}
     if dev is not None:
         measured = measure_on(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, config)
         metrics |= {f"dev_{field}": share for field, share in measured.items()}

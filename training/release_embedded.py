@@ -1,6 +1,6 @@
 """Assemble the embedded release bundle from a fine-tuned model: export, copy the tokenizer, write the manifest.
 
-python -m training.release_embedded --model RUN_FOLDER --base FOLDER --name NAME [--out FOLDER]
+python -m training.release_embedded --model RUN_FOLDER --base FOLDER --out FOLDER --name NAME
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -15,36 +16,51 @@ from transformers import AutoModelForCausalLM
 
 from training.export_onnx import export
 from triage.engines.embedded import MODEL_FILE, TOKENIZER_FILE
-from triage.paths import EMBEDDED_RELEASE_DIR, file_digest, text_digest
+from triage.errors import ReleaseError, RunError, TriageError
+from triage.paths import file_digest, text_digest, weights_digest
 from triage.prompt import prompt_id
-from triage.release import write_manifest
+from triage.release import MANIFEST_NAME, write_manifest
 from triage.run import RECORD_NAME, read_run_record
 from triage.taxonomy import load_taxonomy
 
+RUN_FILE = "finetune_run.json"
 
-def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path | None = None) -> None:
+
+def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path | None = None, *, summary: str = "extracted") -> None:
     """Write the bundle of one fine-tuning run into `out`, replacing what was there.
 
     Raises:
-        RunError: `model` is not a finished run.
+        RunError: `model` is not a finished run, or was changed since.
+        ReleaseError: it was trained for another taxonomy, or `out` holds other things.
         TaxonomyError: the taxonomy cannot be read.
     """
     taxonomy = load_taxonomy(taxonomy_path)
     record = read_run_record(model)
+    if record.inputs["taxonomy"] != taxonomy.digest:
+        raise ReleaseError(
+            f"the run in {model} was trained for the taxonomy {record.inputs['taxonomy'][:12]}, not for {taxonomy.digest[:12]}",
+            "pass the taxonomy it was trained for with --taxonomy",
+        )
+    changed = [name for name, digest in record.outputs.items() if not (model / name).is_file() or file_digest(model / name) != digest]
+    if changed:
+        raise RunError(f"the run in {model} is not what its record says: {', '.join(changed)}", "train it again")
+    if out.exists() and any(path.name not in {MODEL_FILE, TOKENIZER_FILE, RUN_FILE, MANIFEST_NAME} for path in out.iterdir()):
+        raise ReleaseError(f"{out} holds other things than an embedded release", "name a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST_NAME).unlink(missing_ok=True)  # until it is written again, this folder is no release
     export(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), out / MODEL_FILE)
     shutil.copyfile(base / TOKENIZER_FILE, out / TOKENIZER_FILE)
-    shutil.copyfile(model / RECORD_NAME, out / "finetune_run.json")
+    shutil.copyfile(model / RECORD_NAME, out / RUN_FILE)
     template = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
     write_manifest(
         out,
         {
             "name": name,
             "engine": "embedded",
-            "base": {"name": "ticket-triage-base-17m", "revision": record.inputs["base"], "license": "see the model card"},
+            "base": {"name": "ticket-triage-base-17m", "revision": weights_digest(base), "license": "see the model card"},
             "prompt_kind": "tuned",
             "prompt_id": prompt_id("tuned", taxonomy),
-            "summary": "extracted",
+            "summary": summary,
             "text_budget": record.config["text_budget"],
             "taxonomy": taxonomy.digest,
             "tokenizer": file_digest(base / TOKENIZER_FILE),
@@ -59,11 +75,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=EMBEDDED_RELEASE_DIR)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--taxonomy", type=Path)
+    parser.add_argument("--summary", choices=("extracted", "written"), default="extracted", help="see NOTES.md in embedded_base")
     arguments = parser.parse_args()
-    assemble(arguments.model, arguments.base, arguments.out, arguments.name, arguments.taxonomy)
+    try:
+        assemble(arguments.model, arguments.base, arguments.out, arguments.name, arguments.taxonomy, summary=arguments.summary)
+    except TriageError as error:
+        sys.exit(f"error: {error}\nhint: {error.hint}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,11 @@
 #
 #   training/sweep_on_gpu.sh BASE_FOLDER
 #
-# Runs on a machine that has torch and transformers; pydantic and outlines-core are carried as wheels in .carry/wh.
-# The best run's weights and every run's record come back under $OUT.
+# Run it in the project's root with a python3 that has the train extra. The best run's folder is copied to $OUT/best;
+# all runs and logs stay in /tmp/runs.
 set -euo pipefail
 base=$1
-for wheel in .carry/wh/*.whl; do python3 -m zipfile -e "$wheel" /tmp/site; done
-export PYTHONPATH=/tmp/site:. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
+export PYTHONPATH=${PYTHONPATH:-}:. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
 mkdir -p /tmp/runs
 try() { # NAME SETTING...
   local name=$1 words=() setting

@@ -90,7 +90,7 @@ def cut_summary(text: str, limit: int = SUMMARY_CHARACTERS) -> str:
         if (place := head.rfind(end)) >= limit // 3:
             return head[: place + 1]
     place = head.rfind(" ")
-    return (head[:place] if place > 0 else head).rstrip(" ,;:-")
+    return (head[:place] if place > 0 else head).rstrip(" ,;:-") or head
 
 
 def _fit_summary(summary: str, flags: list[str]) -> str:

@@ -1,18 +1,20 @@
 """A file of messages in, a file of predictions out, resumable: what is in the output is done.
 
 Each prediction is written and flushed as it is made. A run that was killed leaves at most one broken last line, which
-the next run drops. Bad lines go to `<out>.rejected.jsonl` with file, line and reason, and stop nothing.
+the next run drops. What is done is known by its id alone: another message, release or taxonomy wants another output.
+Bad lines go to `<out>.rejected.jsonl` with file, line and reason, and stop nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
@@ -25,7 +27,6 @@ from triage.pipeline import Pipeline
 from triage.taxonomy import Taxonomy
 from triage.ticket import Message, parse_message
 
-MESSAGES_AT_ONCE = 8
 DEADLINE_S = 60.0
 _IDENTIFIER = TypeAdapter[str](Identifier)
 
@@ -47,37 +48,38 @@ class BatchCounts:
 def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxonomy: Taxonomy) -> BatchCounts:
     """Read every message of `source` that `out` does not hold yet.
 
-    `start_engine` is called once, and only when there is something to read.
+    `start_engine` is called once, before anything is written, and only when there is something to read.
 
     Raises:
-        DatasetError: the input cannot be read, or the output is another kind of file or cannot be written.
+        DatasetError: the input cannot be read, or the output is the input, another kind of file, being written by
+            another run, or cannot be written. Nothing was changed then.
     """
-    if source.resolve() == out.resolve():
-        raise DatasetError(f"{out} is the input itself", "name another file with --out")
+    if source.exists() and not source.is_file():
+        raise DatasetError(f"{source} is not a regular file", "save the messages to a file first")
     rejected_path = out.with_name(out.name.removesuffix(".jsonl") + ".rejected.jsonl")
+    for path in (out, rejected_path):
+        _check_output(path, source)
     counts = BatchCounts(rejected_path=str(rejected_path))
     total = sum(1 for _ in read_lines(source))
     done = _finished_ids(out, counts)
     counts.resumed = len(done)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with (
-            Progress(*columns, transient=True, console=Console(stderr=True)) as progress,
-            out.open("a", encoding="utf-8") as accepted,
-            rejected_path.open("w", encoding="utf-8") as rejected,
-        ):
-            task = progress.add_task("reading", total=total)
-            pipeline: Pipeline | None = None
-            with asyncio.Runner() as runner:
-                for chunk in _chunks(_messages(source, rejected, counts, done, lambda: progress.advance(task))):
-                    pipeline = pipeline or Pipeline(start_engine(), taxonomy)
-                    ids, messages = zip(*chunk, strict=True)
-                    for prediction in runner.run(pipeline.predict(messages, deadline_s=DEADLINE_S, ids=ids)):
-                        accepted.write(prediction.model_dump_json(exclude_none=True) + "\n")
-                        counts.written += 1
-                        counts.unread += prediction.status == "unread"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("ab") as accepted, rejected_path.open("w", encoding="utf-8") as rejected:
+            _lock(accepted, out)
+            _drop_unfinished_line(out)
+            with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, asyncio.Runner() as runner:
+                task = progress.add_task("reading", total=total)
+                for identifier, message in _messages(source, rejected, counts, done, lambda: progress.advance(task)):
+                    assert pipeline is not None
+                    [prediction] = runner.run(pipeline.predict([message], deadline_s=DEADLINE_S, ids=[identifier]))
+                    accepted.write(prediction.model_dump_json(exclude_none=True).encode() + b"\n")
                     accepted.flush()
+                    rejected.flush()
+                    counts.written += 1
+                    counts.unread += prediction.status == "unread"
     except OSError as error:
         raise DatasetError(
             f"cannot write {error.filename or out}: {error.strerror}", "make room or name another folder, then run it again"
@@ -85,6 +87,22 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
     if not counts.rejected:
         rejected_path.unlink(missing_ok=True)
     return counts
+
+
+def _check_output(path: Path, source: Path) -> None:
+    """Refuse to write over the input, under whatever name, or over anything that is no regular file."""
+    if path.exists() and source.exists() and path.samefile(source):
+        raise DatasetError(f"{path} would be written, and it is the input itself", "name another file with --out")
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path} is not a regular file", "name another file with --out")
+
+
+def _lock(stream: BinaryIO, path: Path) -> None:
+    """Keep a second run out for as long as this one has the file open."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DatasetError(f"another run is writing {path}", "wait for it, or name another file with --out") from None
 
 
 def _messages(source: Path, rejected: TextIO, counts: BatchCounts, done: set[str], advance: Callable[[], None]) -> Iterator[tuple[str, Message]]:
@@ -119,19 +137,21 @@ def _parse_line(source: Path, line: Line, seen: dict[str, int]) -> tuple[str, Me
 
 
 def _finished_ids(out: Path, counts: BatchCounts) -> set[str]:
-    """Ids that the output holds; a last line without its end, as a killed run leaves it, is cut off first."""
-    if not out.exists():
-        return set()
-    with out.open("r+b") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        if size:
-            stream.seek(0)
-            content = stream.read()
-            whole = content.rfind(b"\n") + 1
-            if whole < size:
-                stream.truncate(whole)
+    """Ids that the output holds. A last line without its end is what a killed run leaves, and counts for nothing.
+
+    Raises:
+        DatasetError: the file holds anything else than predictions; it is left as it is.
+    """
     found: set[str] = set()
+    if not out.exists():
+        return found
+    tail = _unfinished_line(out)
+    if tail and not tail.startswith(b'{"id":'):
+        raise DatasetError(f"{out} does not end like a file of predictions, so this run cannot go on in it", "name another file with --out")
+    whole_lines = out.read_bytes().count(b"\n")
     for line in read_lines(out):
+        if line.number > whole_lines:
+            break
         if line.record is None or not isinstance(line.record.get("id"), str) or "ticket" not in line.record:
             raise DatasetError(f"{out}:{line.number} is not a prediction, so this run cannot go on in that file", "name another file with --out")
         found.add(line.record["id"])
@@ -139,12 +159,10 @@ def _finished_ids(out: Path, counts: BatchCounts) -> set[str]:
     return found
 
 
-def _chunks(messages: Iterator[tuple[str, Message]]) -> Iterator[list[tuple[str, Message]]]:
-    chunk: list[tuple[str, Message]] = []
-    for item in messages:
-        chunk.append(item)
-        if len(chunk) == MESSAGES_AT_ONCE:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _unfinished_line(out: Path) -> bytes:
+    return out.read_bytes().rpartition(b"\n")[2]
+
+
+def _drop_unfinished_line(out: Path) -> None:
+    if tail := _unfinished_line(out):
+        os.truncate(out, out.stat().st_size - len(tail))

@@ -20,8 +20,7 @@ from triage.errors import TriageError
 
 GROUP = "triage.commands"
 EXIT_USAGE, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
-EXTRAS = {"service": "service", "eval": "eval", "training": "train", "data": "data"}
-"""The extra that a room's packages come with, for the hint when one is missing."""
+MISSING_HINT = "in the checkout, `make demo` installs core and service, `make test-train` the training stack"
 
 
 class _Commands(TyperGroup):
@@ -34,12 +33,7 @@ class _Commands(TyperGroup):
         entry = _entry_points().get(name)
         if entry is None:
             return None
-        try:
-            function = entry.load()
-        except ModuleNotFoundError as error:
-            room = entry.module.split(".")[0]
-            hint = f"pip install 'ticket-triage[{EXTRAS.get(room, room)}]'"
-            raise TriageError(f"`triage {name}` needs the package {error.name}, which is not installed", hint) from error
+        function = entry.load()
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name)(function)
         return typer.main.get_command(single)
@@ -96,6 +90,20 @@ def main() -> None:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         sys.exit(EXIT_FAULT)
+    except ModuleNotFoundError as error:
+        print(f"error: this command needs the package {error.name}, which is not installed", file=sys.stderr)
+        print(f"hint: {MISSING_HINT}", file=sys.stderr)
+        sys.exit(EXIT_FAULT)
+    except BrokenPipeError:
+        sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        _say_stopped()
         sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as leaving:  # typer has turned Ctrl-C into its exit code, and says nothing
+        if leaving.code == EXIT_INTERRUPTED:
+            _say_stopped()
+        raise
+
+
+def _say_stopped() -> None:
+    print("stopped; what was written stays, and a batch goes on when it is run again", file=sys.stderr)

@@ -62,7 +62,7 @@ def batch(
     if as_json:
         typer.echo(json.dumps(counts.as_dict()))
     else:
-        typer.echo(f"{out}: {counts.written} tickets written, {counts.resumed} were there, {counts.unread} of all unread")
+        typer.echo(f"{out}: {counts.written} tickets written, {counts.resumed} were there already; unread: {counts.unread}")
         if counts.rejected:
             typer.echo(f"{counts.rejected_path}: {counts.rejected} lines rejected, each with its place and reason")
     if strict and counts.rejected:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from triage.errors import DatasetError
 from triage.paths import file_digest, text_digest
+from triage.strict_json import JsonError, parse_json
 from triage.taxonomy import Taxonomy
 from triage.ticket import Message, Ticket, describe_fault, ticket_faults
 
@@ -63,13 +63,9 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 def _parse_line(number: int, content: bytes) -> Line:
     try:
-        record = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Line(number, None, f"not UTF-8: byte {error.start} of the line cannot be read")
-    except ValueError as error:
-        return Line(number, None, f"not JSON: {error}")
-    except RecursionError:
-        return Line(number, None, "not JSON: nested too deeply")
+        record = parse_json(content)
+    except JsonError as error:
+        return Line(number, None, str(error))
     if not isinstance(record, dict):
         return Line(number, None, f"not an object, but a {type(record).__name__}")
     return Line(number, record)
@@ -94,7 +90,9 @@ def load_examples(paths: Iterable[Path], taxonomy: Taxonomy) -> list[Example]:
             try:
                 example = Example.model_validate(line.record)
             except ValidationError as error:
-                faults += [f"{place}: {describe_fault(item['loc'], item['type'], item['msg'])}" for item in error.errors(include_input=False)]
+                faults += [
+                    f"{place}: {describe_fault(item['loc'], item['type'], item['msg'], Example)}" for item in error.errors(include_input=False)
+                ]
                 continue
             faults += [f"{place}: labels.{fault}" for fault in ticket_faults(example.labels, taxonomy)]
             if example.id in seen:

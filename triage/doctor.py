@@ -12,12 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from triage.answer import Failure
-from triage.engines.embedded import load_embedded_engine
 from triage.errors import TriageError
-from triage.prompt import build_prompt
-from triage.taxonomy import load_taxonomy
-from triage.ticket import Message
 
 State = Literal["works", "absent", "broken"]
 
@@ -47,6 +42,14 @@ def examine(taxonomy_path: Path | None, release_folder: Path) -> list[Finding]:
     findings = [_python(), _packages("core", CORE_PACKAGES, required=True)]
     findings += [_packages(extra, names, required=False) for extra, names in OPTIONAL_PACKAGES.items()]
     findings.append(_accelerator())
+    if any(finding.state == "broken" for finding in findings):
+        return findings
+    from triage.answer import Failure
+    from triage.engines.embedded import load_embedded_engine
+    from triage.prompt import build_prompt
+    from triage.taxonomy import load_taxonomy
+    from triage.ticket import Message
+
     try:
         taxonomy = load_taxonomy(taxonomy_path)
     except TriageError as error:
@@ -80,12 +83,14 @@ def _packages(extra: str, names: tuple[str, ...], *, required: bool) -> Finding:
     versions, missing = [], []
     for name in names:
         try:
+            if required:
+                importlib.import_module(name.replace("-", "_"))
             versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
+        except (metadata.PackageNotFoundError, ImportError):
             missing.append(name)
     if not missing:
         return Finding("works", extra, ", ".join(versions))
-    hint = f"pip install 'ticket-triage[{extra}]'" if extra != "core" else "install the package again"
+    hint = f"in the checkout: pip install -e '.[{extra}]'" if extra != "core" else "install the package again"
     return Finding("broken" if required else "absent", extra, f"without {', '.join(missing)}", hint)
 
 

@@ -42,7 +42,3 @@ class RunError(TriageError):
 
 class SettingsError(TriageError):
     """A setting has a value that is not allowed; the message names the setting and the allowed values."""
-
-
-class MissingExtraError(TriageError):
-    """A command needs a package that this environment does not have."""

@@ -11,14 +11,17 @@ from triage.taxonomy import SUMMARY_CHARACTERS
 
 MOST_CANDIDATES = 8
 FEWEST_WORDS = 3
+LONGEST_TEXT = 8_000
+"""Characters of a message that are looked at: its first and its last half of so many."""
+LONGEST_SENTENCE = 1_000
 NO_TEXT = "The message holds no text."
 
-_QUOTED_LINE = re.compile(r"^\s*(>|\|).*$", re.MULTILINE)
+_QUOTED_LINE = re.compile(r"^[^\S\n]{0,8}[>|].*$", re.MULTILINE)
 _REST_IS_OLD = re.compile(
-    r"^\s*(-- ?$|_{5,}|-{3,} ?(original|forwarded)|on .{5,80} wrote:|from: .+$|begin forwarded|sent from my |get outlook )",
+    r"^[^\S\n]{0,8}(-- ?$|_{5,}|-{3,} ?(original|forwarded)|on .{5,80} wrote:|from: .+$|begin forwarded|sent from my |get outlook )",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]{0,3}\s|\n")
 _GREETING = re.compile(
     r"^(hi|hello|hey|dear|good (morning|afternoon|evening|day)|greetings|thanks|thank you|thx|cheers|"
     r"(kind |best |warm )?regards|sincerely|yours)\b[^.!?]{0,40}[,.!]*$",
@@ -32,6 +35,8 @@ def candidate_sentences(text: str) -> list[str]:
 
     What fits into a summary as a whole is one candidate. Sentences under `FEWEST_WORDS` words are left out as long as a longer one is there.
     """
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT // 2] + "\n" + text[-LONGEST_TEXT // 2 :]
     own = _QUOTED_LINE.sub("", text)
     if (old := _REST_IS_OLD.search(own)) and own[: old.start()].strip():
         own = own[: old.start()]
@@ -43,4 +48,4 @@ def candidate_sentences(text: str) -> list[str]:
     chosen = [piece for piece in substance if len(_WORD.findall(piece)) >= FEWEST_WORDS] or substance
     if len(chosen) > MOST_CANDIDATES:
         chosen = chosen[: MOST_CANDIDATES - 2] + chosen[-2:]
-    return chosen
+    return [sentence[:LONGEST_SENTENCE] for sentence in chosen]

@@ -50,6 +50,18 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def weights_digest(folder: Path) -> str:
+    """Digest of a model folder's safetensors files, names and contents.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"no safetensors file in {folder}")
+    return text_digest("\n".join(f"{path.name} {file_digest(path)}" for path in files))
+
+
 def text_digest(text: str) -> str:
     """The lower-case hexadecimal SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -25,8 +25,8 @@ SUBJECT_CHARACTERS = 200
 """How much of a subject is kept once anything has to be cut."""
 CUT_MARK = "\n[…]\n"
 _TEMPLATE_MARKS = re.compile(r"<(?=\|)|<(?=/?(?:start_of_turn|end_of_turn|bos|eos|s|unk|pad)>)|\[(?=/?INST\])")
-_BLANKS = re.compile(r"[ \t\u00a0]+")
-_EMPTY_LINES = re.compile(r"\s*\n\s*\n\s*")
+_BLANKS = re.compile(r"[^\S\n]+")
+_EMPTY_LINES = re.compile(r" ?\n ?(?:\n ?)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def build_prompt(
     if kind == "few_shot":
         for example, ticket in examples:
             messages += [ChatMessage("user", render_message(example)), ChatMessage("assistant", render_ticket(ticket))]
-    newest = message.message if re.search(r"\w", message.message) else message.subject or ""
+    newest = _plain(message.message if re.search(r"\w", message.message) else message.subject or "")
     return Prompt((*messages, ChatMessage("user", text)), cut, newest)
 
 
@@ -152,5 +152,5 @@ def _join(subject: str, turns: Sequence[str], newest: str) -> str:
 
 def _plain(text: str) -> str:
     """Collapse blanks and empty lines and break the marks of chat templates apart."""
-    text = _EMPTY_LINES.sub("\n\n", _BLANKS.sub(" ", text)).strip()
+    text = _EMPTY_LINES.sub("\n\n", _BLANKS.sub(" ", text)).strip()  # each pattern is linear: texts are hostile and long
     return _TEMPLATE_MARKS.sub(lambda match: match.group(0) + " ", text)

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from triage.errors import ReleaseError
-from triage.paths import file_digest, write_json_atomically
-from triage.prompt import PromptKind
+from triage.paths import canonical_json, file_digest, text_digest, write_json_atomically
+from triage.prompt import PromptKind, prompt_id
 from triage.taxonomy import Taxonomy
 
 MANIFEST_NAME = "release.json"
@@ -54,12 +54,10 @@ class ReleaseManifest(BaseModel):
     tokenizer: Digest
     chat_template: Digest
     dataset: Digest
-    calibration: dict[str, float] = {}
-    """Parameters of each field's calibration; empty means that probabilities are the model's own."""
-    thresholds: dict[str, float] = {}
-    """Confidence floors fit for this release; empty until it is calibrated."""
     files: dict[str, Digest]
     """Every other file of the bundle."""
+    seal: Digest
+    """Digest of everything above, in canonical JSON: the manifest itself cannot be edited unnoticed."""
 
 
 class Release:
@@ -80,7 +78,8 @@ def write_manifest(folder: Path, fields: Mapping[str, object]) -> ReleaseManifes
     """Digest every file in `folder` and write the manifest beside them, which makes the folder a bundle."""
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST_NAME}
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = ReleaseManifest.model_validate({"created_at": stamp, **fields, "files": files})
+    content = {"created_at": stamp, **fields, "files": files}
+    manifest = ReleaseManifest.model_validate({**content, "seal": text_digest(canonical_json(content))})
     write_json_atomically(folder / MANIFEST_NAME, manifest.model_dump())
     return manifest
 
@@ -99,6 +98,11 @@ def load_release(folder: Path, taxonomy: Taxonomy) -> Release:
             f"but the one loaded ({taxonomy.name} {taxonomy.version}) is {taxonomy.digest[:12]}",
             "load the taxonomy it was made for, or train a release for this one",
         )
+    if (prompt := prompt_id(release.manifest.prompt_kind, taxonomy)) != release.manifest.prompt_id:
+        raise ReleaseError(
+            f"the release {release.manifest.name} was made for the prompt {release.manifest.prompt_id}, but this program's is {prompt}",
+            "use the version of the program that it was made with, or train a release for this one",
+        )
     return release
 
 
@@ -116,7 +120,9 @@ def verify_release(folder: Path) -> Release:
     except ValidationError as error:
         places = ", ".join(sorted({".".join(map(str, item["loc"])) or "the file" for item in error.errors(include_input=False)}))
         raise ReleaseError(f"{path} is damaged: {places} cannot be read", "restore the bundle from where it was made") from None
-    present = {item.name for item in folder.iterdir() if item.is_file()} - {MANIFEST_NAME}
+    if manifest.seal != text_digest(canonical_json(manifest.model_dump(exclude={"seal"}))):
+        raise ReleaseError(f"{path} was edited: its seal does not fit its content", "restore the bundle from where it was made")
+    present = {str(item.relative_to(folder)) for item in folder.rglob("*") if not item.is_dir()} - {MANIFEST_NAME}
     faults = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
     faults += [f"{name} is not listed" for name in sorted(present - set(manifest.files))]
     faults += [f"{name} was changed" for name in sorted(present & set(manifest.files)) if file_digest(folder / name) != manifest.files[name]]

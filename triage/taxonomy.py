@@ -101,7 +101,7 @@ def load_taxonomy(path: Path | None = None) -> Taxonomy:
     """Read and check a taxonomy file; the default one where no path is given.
 
     Raises:
-        TaxonomyError: the file cannot be read, is no TOML, or has faults; all of them are named at once.
+        TaxonomyError: the file cannot be read, is no TOML, or `parse_taxonomy` finds faults in it.
     """
     path = path or DEFAULT_TAXONOMY_PATH
     try:
@@ -117,7 +117,7 @@ def parse_taxonomy(content: dict[str, Any], *, source: str) -> Taxonomy:
     """Check the content of a taxonomy file; `source` names it in errors.
 
     Raises:
-        TaxonomyError: with every fault found.
+        TaxonomyError: with every fault of form, or where there is none, every contradiction between the parts.
     """
     try:
         taxonomy = Taxonomy.model_validate(content)
@@ -155,7 +155,7 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
+    return "unknown key" if message.startswith("Extra inputs") else message.removeprefix("Value error, ")
 
 
 def _faulty(source: str, faults: list[str]) -> TaxonomyError:

@@ -14,6 +14,7 @@ from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy
 TICKET_FIELDS = (*LABEL_FIELDS, "summary")
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_PLAIN_KEY = re.compile(r"[A-Za-z_]{1,40}")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
@@ -86,15 +87,16 @@ def parse_message(record: Any, *, source: str) -> Message:
     try:
         return Message.model_validate(record)
     except ValidationError as error:
-        faults = "; ".join(describe_fault(item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False))
+        faults = "; ".join(describe_fault(item["loc"], item["type"], item["msg"], Message) for item in error.errors(include_input=False))
         raise MessageError(f"{source}: {faults}", "README.md shows the form of a message") from None
 
 
-def describe_fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    """One validation fault as `place: what is wrong`."""
-    place = ".".join(str(part) for part in location) or "message"
-    if kind == "extra_forbidden":
-        known = ", ".join(Message.model_fields)
+def describe_fault(location: tuple[int | str, ...], kind: str, message: str, model: type[BaseModel]) -> str:
+    """One validation fault of a model as `place: what is wrong`. A key that does not look like one may be a customer's text and is not quoted."""
+    parts = (str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else "(a key that is not quoted here)" for part in location)
+    place = ".".join(parts) or "message"
+    if kind == "extra_forbidden" and len(location) == 1:
+        known = ", ".join(model.model_fields)
         return f"{place}: unknown key (known are {known})"
     return f"{place}: {message}"
 

@@ -27,9 +27,10 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from training.embedded_base.check_protected import protected_messages
 from training.embedded_base.corpus import MIXTURE, read_source, render
 from training.embedded_base.tokenizer import END_OF_TEXT, IM_END
-from triage.paths import EMBEDDED_RELEASE_DIR, file_digest, write_json_atomically
+from triage.paths import file_digest, write_json_atomically
 from triage.run import RunClock, write_run_record
 from triage.shingles import word_shingles
 
@@ -194,24 +195,18 @@ def train(model: Qwen3ForCausalLM, stream: torch.Tensor, held_out: dict[str, tor
     return {**losses, "steps": steps, "tokens_seen": tokens, "tokens_per_s": round(tokens / config.seconds)}
 
 
-def protected_texts() -> list[str]:
-    """The messages that must not be in the corpus: the demo's, the guide's and the blind ones."""
-    texts: list[str] = []
-    for path in (EMBEDDED_RELEASE_DIR.parent / "demo_messages.jsonl", HERE.parents[1] / "data" / "blind" / "messages.jsonl"):
-        texts += [json.loads(line)["message"] for line in path.read_text(encoding="utf-8").splitlines()]
-    return texts
-
-
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     root, out = Path(sys.argv[1]), Path(sys.argv[2])
+    if out.exists() and any(out.iterdir()):
+        sys.exit(f"error: {out} is not empty\nhint: name a new folder")
     clock, config = RunClock(), load_config(HERE / "pretrain.toml")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     tokenizer_path = HERE / "model" / "tokenizer.json"
     with ProcessPoolExecutor() as pool:
-        jobs = {source: pool.submit(encode_source, root, source, tokenizer_path, protected_texts(), config.seed) for source in MIXTURE}
+        jobs = {source: pool.submit(encode_source, root, source, tokenizer_path, protected_messages(), config.seed) for source in MIXTURE}
         encoded = {source: job.result() for source, job in jobs.items()}
     for source, (ids, _) in encoded.items():
         print(f"{source:18s} {len(ids) / 1e6:7.1f}M tokens, read {MIXTURE[source]} times", flush=True)

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
 from triage.automaton import TicketAutomaton
 from triage.engines.chatml import render_chatml
-from triage.errors import EngineError
+from triage.errors import EngineError, ReleaseError
 from triage.extract import candidate_sentences
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.prompt import ChatMessage, Prompt, PromptKind
@@ -43,6 +43,10 @@ Floats = NDArray[np.float32]
 
 class _DeadlineError(Exception):
     """The time for this message is up."""
+
+
+class _ContextError(Exception):
+    """The cache is full."""
 
 
 class EmbeddedEngine:
@@ -63,7 +67,7 @@ class EmbeddedEngine:
         self.prompt_kind: PromptKind = release.manifest.prompt_kind
         self.text_budget = release.manifest.text_budget
         self._taxonomy = taxonomy
-        self._tokenizer = Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
+        self._tokenizer = load_tokenizer(release)
         self._automaton = TicketAutomaton(taxonomy, self._tokenizer)
         self._frame = tuple(self._automaton.encode(part) for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0"))
         self._extracts = release.manifest.summary == "extracted"
@@ -104,6 +108,10 @@ class EmbeddedEngine:
             summary = self._extract(prompt, labels["category"], end) if self._extracts else json.loads(f'"{walk.write_summary().decode()}"')
         except _DeadlineError:
             return Failure("timeout", "the deadline passed while decoding")
+        except _ContextError:
+            return Failure("truncated", "the summary outgrew the context")
+        except Exception as error:  # onnxruntime's errors have no common base; one message must not take its neighbours along
+            return Failure("unavailable", f"the model failed: {type(error).__name__}")
         decided = {field: json.loads(label) if field == "needs_human" else label for field, label in labels.items()}
         answer = parse_answer(json.dumps({**decided, "summary": summary}), self._taxonomy)
         answer = with_details(answer, probabilities=probabilities, prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
@@ -215,8 +223,25 @@ class _Walk:
 
     def _keep(self, present: Floats) -> None:
         count = present.shape[4]
+        if self.length + count > CONTEXT_TOKENS:
+            raise _ContextError
         self._cache[..., self.length : self.length + count, :] = present
         self.length += count
+
+
+def load_tokenizer(release: Release) -> Tokenizer:
+    """The tokenizer of a bundle.
+
+    Raises:
+        ReleaseError: the bundle lacks a file that an embedded release consists of.
+        EngineError: the tokenizer cannot be loaded.
+    """
+    if missing := [name for name in (MODEL_FILE, TOKENIZER_FILE) if name not in release.manifest.files]:
+        raise ReleaseError(f"the release in {release.folder} has no {' and no '.join(missing)}", "name an embedded release")
+    try:
+        return Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise EngineError(f"{release.path(TOKENIZER_FILE)} is no tokenizer", "restore the bundle from where it was made") from error
 
 
 def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR, *, threads: int | None = None) -> EmbeddedEngine:
