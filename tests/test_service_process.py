@@ -36,6 +36,12 @@ class Service:
             time.sleep(0.05)
         raise AssertionError(f"{pattern} did not come up in:\n{self.log.read_text()}")
 
+    def kill(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
     def stop(self) -> int:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
@@ -46,9 +52,7 @@ class Service:
 def service(tmp_path: Path) -> Iterator[Service]:
     running = Service(tmp_path, TRIAGE_ENGINE_RESTART_S="0.5")
     yield running
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    running.kill()
 
 
 def test_it_answers_survives_its_engine_and_stops(service: Service) -> None:
@@ -130,8 +134,7 @@ def test_a_hung_engine_is_killed_and_started_again(tmp_path: Path) -> None:
         assert service.client.post("/v1/tickets", json={"message": "hello"}).json()["status"] == "triaged"
         assert "engine_hung" in service.log.read_text()
     finally:
-        service.process.kill()
-        service.process.wait()
+        service.kill()
 
 
 def test_a_release_that_cannot_be_served_is_an_error_and_a_hint(tmp_path: Path) -> None:
