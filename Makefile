@@ -7,7 +7,7 @@ TRAIN_BIN := .venv-train/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-train bench-embedded score-blind format clean
+.PHONY: help demo test check test-train bench-embedded score-blind score-dev score-tfidf format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,7 +32,13 @@ bench-embedded: .venv/.service ## latency of the embedded engine on this machine
 	@$(BIN)/python -m eval.bench_embedded
 
 score-blind: .venv/.service ## tickets of 20 messages that were written blind, beside their labels
-	@$(BIN)/python -m eval.blind
+	@$(BIN)/python -m eval.accuracy
+
+score-dev: .venv/.service ## accuracy of the embedded release on the development tickets
+	@$(BIN)/python -m eval.accuracy --messages data/tickets/dev.jsonl --quiet
+
+score-tfidf: .venv/.eval ## the same of TF-IDF with logistic regression
+	@$(BIN)/python -m eval.tfidf
 
 format: .venv/.dev ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -55,6 +61,10 @@ clean: ## remove the environments and caches
 .venv/.dev: .venv/.service
 	@echo "installing what tests and checks need into .venv (about 30 MB to download)"
 	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,dev]'
+	@touch $@
+
+.venv/.eval: .venv/.service
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,eval]'
 	@touch $@
 
 .venv-train/.train: pyproject.toml constraints.txt constraints-train.txt

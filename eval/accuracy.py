@@ -1,8 +1,9 @@
-"""Tickets of 20 messages written blind, by someone who saw only the labelling guide, beside the labels they deserve.
+"""How often the embedded release labels messages as the guide does: by default 20 that were written blind.
 
-It prints and scores; it decides nothing. Twenty messages say little about accuracy: read the interval.
+Prints each ticket beside the labels the message deserves, and a table with intervals. Policy is included, as in
+service. It decides nothing. Twenty messages say little about accuracy: read the interval.
 
-    python -m eval.blind
+    python -m eval.accuracy [--messages FILE] [--quiet]
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def score(records: list[dict[str, Any]], release: Path) -> list[tuple[dict[str, 
     """Each record with the ticket that the release gives its message, policy included."""
     taxonomy = load_taxonomy()
     pipeline = Pipeline(load_embedded_engine(taxonomy, release), taxonomy)
-    messages = [Message(message=record["message"]) for record in records]
+    messages = [Message.model_validate({key: record[key] for key in Message.model_fields if key in record}) for record in records]
     predictions = asyncio.run(pipeline.predict(messages, deadline_s=60.0 * len(messages)))
     return [(record, prediction.ticket) for record, prediction in zip(records, predictions, strict=True)]
 
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--release", type=Path, default=EMBEDDED_RELEASE_DIR)
     parser.add_argument("--messages", type=Path, default=MESSAGES_PATH)
+    parser.add_argument("--quiet", action="store_true", help="print the table alone")
     arguments = parser.parse_args()
     records = [json.loads(line) for line in arguments.messages.read_text(encoding="utf-8").splitlines()]
     console = Console(soft_wrap=True)
@@ -65,6 +67,8 @@ def main() -> None:
         for field, hit in hits.items():
             right[field] += hit
         right["all four"] += all(hits.values())
+        if arguments.quiet:
+            continue
         console.print(f"\n[bold]{record['id']}[/bold] {escape(' '.join(record['message'].split())[:150])}", highlight=False)
         said = [ticket.label(field) if hits[field] else f"[red]{ticket.label(field)}[/red] (guide: {wanted.label(field)})" for field in LABEL_FIELDS]
         console.print("  " + " · ".join(said), highlight=False)
