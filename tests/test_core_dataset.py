@@ -13,6 +13,7 @@ from training.embedded_base.check_protected import REPORT_PATH, protected_messag
 from triage.dataset import dataset_digest, load_examples
 from triage.errors import DatasetError
 from triage.paths import text_digest
+from triage.prompt import instructions
 from triage.shingles import is_near_any, jaccard, word_shingles
 from triage.taxonomy import Taxonomy
 
@@ -114,3 +115,11 @@ def test_no_pretraining_text_nearly_repeats_a_message_people_try() -> None:
     report = json.loads(REPORT_PATH.read_text(encoding="utf-8"))
     assert report["near"] == []
     assert {text_digest(text) for text in protected_messages()} <= set(report["messages"]), "run training.embedded_base.check_protected"
+
+
+def test_no_prompt_holds_a_message_people_try(taxonomy: Taxonomy) -> None:
+    """The untuned prompt tells labels and their meanings; none of its lines is a message of demo, README, guide or blind set."""
+    protected = [word_shingles(text) for text in protected_messages()]
+    lines = instructions(taxonomy).splitlines()
+    assert len(lines) > 25
+    assert [line for line in lines if is_near_any(word_shingles(line), protected)] == []
