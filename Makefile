@@ -54,7 +54,7 @@ clean: ## remove the environments and caches
 
 .venv/.service: .venv/bin/python pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { echo "error: .venv has no pip, so an earlier set-up did not finish"; echo "hint: install your system's python3-venv package if it is missing, then make clean demo"; exit 2; }
-	@echo "installing core and service into .venv (about 90 MB to download)"
+	@echo "installing core and service into .venv (about 45 MB to download)"
 	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service]'
 	@touch $@
 
@@ -68,7 +68,7 @@ clean: ## remove the environments and caches
 	@touch $@
 
 .venv-train/.train: pyproject.toml constraints.txt constraints-train.txt
-	@echo "installing the training stack into .venv-train. To download: about 350 MB with a CPU build of torch,"
+	@echo "installing the training stack into .venv-train. To download: about 260 MB with a CPU build of torch,"
 	@echo "about 3 GB with a CUDA build, which is what pip takes on Linux unless it is offered another."
 	@echo "hint: TORCH_INDEX=<index of CPU wheels> make test-train takes torch from that index"
 	@test -x $(TRAIN_BIN)/python || $(PYTHON) -m venv .venv-train
