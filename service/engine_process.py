@@ -62,9 +62,9 @@ def _kill(pid: int) -> None:
 
 def _answer(prompts: list[Prompt], end: float) -> list[Answer]:
     assert _engine is not None
-    left_s = end - time.time()
-    if left_s <= 0:
+    if time.time() >= end:
         return [Failure("timeout", "the deadline passed while waiting for the engine") for _ in prompts]
+    # Each prompt is given what the ones before it have left.
     return [_engine.answer_now(prompt, deadline_s=end - time.time()) for prompt in prompts]
 
 
@@ -160,7 +160,7 @@ class EngineProcess:
                 continue
             pool, self._pool = self._pool, None
             if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=False)  # without cancelling: what waits in a broken pool fails by itself, as unavailable
                 log_event(logger, "engine_died", level=logging.ERROR, engine=self.name, restart_in_s=self._restart_s)
             await asyncio.sleep(self._restart_s)
             try:

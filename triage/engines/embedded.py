@@ -131,7 +131,7 @@ class EmbeddedEngine:
         ids = np.zeros((len(rows), longest), dtype=np.int64)
         positions = np.zeros((len(rows), longest), dtype=np.int64)
         mask = np.zeros((len(rows), 1, longest, longest), dtype=np.bool_)
-        mask[:, :, :, 0] = True
+        mask[:, :, :, 0] = True  # padding has to attend to something, or its softmax is not a number
         select = np.zeros((len(rows), nodes + 1), dtype=np.int64)
         for row, tokens in enumerate(rows):
             fixed = len(tokens) - nodes
