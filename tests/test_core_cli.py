@@ -234,11 +234,14 @@ class TestBatchLosesNothing:
 
         source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
         source.write_text('{"id": "1", "message": "x"}\n')
+        rejected = tmp_path / "out.rejected.jsonl"
+        rejected.write_text("what the first run has found\n")
         with out.open("ab") as first:
             fcntl.flock(first, fcntl.LOCK_EX)
             done = run("batch", str(source), "--out", str(out))
         assert done.returncode == 3
         assert "another run is writing" in done.stderr
+        assert rejected.read_text() == "what the first run has found\n"
 
 
 def test_doctor_names_what_a_bundle_lacks(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class BatchCounts:
 def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxonomy: Taxonomy) -> BatchCounts:
     """Read every message of `source` that `out` does not hold yet.
 
-    `start_engine` is called once, before anything is written, and only when there is something to read.
+    `start_engine` is called once, before anything is answered, and only when there is something to read.
 
     Raises:
         DatasetError: the input cannot be read, or the output is the input, another kind of file, being written by
@@ -61,32 +61,44 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
         _check_output(path, source)
     counts = BatchCounts(rejected_path=str(rejected_path))
     total = sum(1 for _ in read_lines(source))
-    done = _finished_ids(out, counts)
-    counts.resumed = len(done)
-    pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    is_new = not out.exists()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("ab") as accepted, rejected_path.open("w", encoding="utf-8") as rejected:
+        with out.open("ab") as accepted:
             _lock(accepted, out)
-            _drop_unfinished_line(out)
-            with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, asyncio.Runner() as runner:
-                task = progress.add_task("reading", total=total)
-                for identifier, message in _messages(source, rejected, counts, done, lambda: progress.advance(task)):
-                    assert pipeline is not None
-                    [prediction] = runner.run(pipeline.predict([message], deadline_s=DEADLINE_S, ids=[identifier]))
-                    accepted.write(prediction.model_dump_json(exclude_none=True).encode() + b"\n")
-                    accepted.flush()
-                    rejected.flush()
-                    counts.written += 1
-                    counts.unread += prediction.status == "unread"
+            try:
+                done = _finished_ids(out, counts)
+                pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
+            except BaseException:
+                if is_new:
+                    out.unlink()
+                raise
+            with rejected_path.open("w", encoding="utf-8") as rejected:
+                _read_messages(source, accepted, rejected, pipeline, counts, done, total)
     except OSError as error:
-        raise DatasetError(
-            f"cannot write {error.filename or out}: {error.strerror}", "make room or name another folder, then run it again"
-        ) from error
+        place = error.filename or out
+        raise DatasetError(f"cannot write {place}: {error.strerror}", "make room or name another folder, then run it again") from error
     if not counts.rejected:
         rejected_path.unlink(missing_ok=True)
     return counts
+
+
+def _read_messages(
+    source: Path, accepted: BinaryIO, rejected: TextIO, pipeline: Pipeline | None, counts: BatchCounts, done: set[str], total: int
+) -> None:
+    """Answer what is not done yet, each message written and flushed before the next is read, with progress on stderr."""
+    counts.resumed = len(done)
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, asyncio.Runner() as runner:
+        task = progress.add_task("reading", total=total)
+        for identifier, message in _messages(source, rejected, counts, done, lambda: progress.advance(task)):
+            assert pipeline is not None
+            [prediction] = runner.run(pipeline.predict([message], deadline_s=DEADLINE_S, ids=[identifier]))
+            accepted.write(prediction.model_dump_json(exclude_none=True).encode() + b"\n")
+            accepted.flush()
+            rejected.flush()
+            counts.written += 1
+            counts.unread += prediction.status == "unread"
 
 
 def _check_output(path: Path, source: Path) -> None:
@@ -137,18 +149,17 @@ def _parse_line(source: Path, line: Line, seen: dict[str, int]) -> tuple[str, Me
 
 
 def _finished_ids(out: Path, counts: BatchCounts) -> set[str]:
-    """Ids that the output holds. A last line without its end is what a killed run leaves, and counts for nothing.
+    """Ids that the output holds, read under its lock. A last line without its end, as a killed run leaves it, is cut off.
 
     Raises:
         DatasetError: the file holds anything else than predictions; it is left as it is.
     """
-    found: set[str] = set()
-    if not out.exists():
-        return found
-    tail = _unfinished_line(out)
+    content = out.read_bytes()
+    tail = content.rpartition(b"\n")[2]
     if tail and not tail.startswith(b'{"id":'):
         raise DatasetError(f"{out} does not end like a file of predictions, so this run cannot go on in it", "name another file with --out")
-    whole_lines = out.read_bytes().count(b"\n")
+    whole_lines = content.count(b"\n")
+    found: set[str] = set()
     for line in read_lines(out):
         if line.number > whole_lines:
             break
@@ -156,13 +167,6 @@ def _finished_ids(out: Path, counts: BatchCounts) -> set[str]:
             raise DatasetError(f"{out}:{line.number} is not a prediction, so this run cannot go on in that file", "name another file with --out")
         found.add(line.record["id"])
         counts.unread += line.record.get("status") == "unread"
+    if tail:
+        os.truncate(out, len(content) - len(tail))
     return found
-
-
-def _unfinished_line(out: Path) -> bytes:
-    return out.read_bytes().rpartition(b"\n")[2]
-
-
-def _drop_unfinished_line(out: Path) -> None:
-    if tail := _unfinished_line(out):
-        os.truncate(out, out.stat().st_size - len(tail))
