@@ -1,4 +1,4 @@
-"""The application: settings, engine, routes and middleware put together. Nothing happens on import."""
+"""The application: engine, routes and middleware put together. Nothing happens on import, and nothing is started here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.engine_process import EngineProcess
 from service.metrics import Metrics, outcome_of
 from service.problems import RequestIdMiddleware, add_problem_handlers
 from service.routes import State, build_router
@@ -19,7 +18,7 @@ from service.settings import Settings
 from triage.engines.base import Engine
 from triage.logs import log_event
 from triage.pipeline import Pipeline
-from triage.taxonomy import Taxonomy, load_taxonomy
+from triage.taxonomy import Taxonomy
 
 logger = logging.getLogger("service")
 
@@ -52,32 +51,16 @@ class MetricsMiddleware:
             self._metrics.latency.labels(route).observe(time.perf_counter() - begin)
 
 
-def create_app(settings: Settings | None = None, *, engine: Engine | None = None, taxonomy: Taxonomy | None = None) -> FastAPI:
-    """The service as an ASGI application.
-
-    Args:
-        settings: the environment's otherwise.
-        engine: a started engine; by default the embedded one is started in a process of its own when the app starts.
-        taxonomy: the one that the settings name otherwise.
-
-    Raises:
-        SettingsError, TaxonomyError, ReleaseError: something it needs is not usable; nothing is listening yet.
-    """
-    settings = settings or Settings.load()
-    taxonomy = taxonomy or load_taxonomy(settings.taxonomy)
-    child = None if engine else EngineProcess(taxonomy, settings.release, threads=settings.engine_threads, restart_s=settings.engine_restart_s)
-    served = engine or child
-    assert served is not None
+def create_app(settings: Settings, *, engine: Engine, taxonomy: Taxonomy) -> FastAPI:
+    """The service as an ASGI application over a started engine, which it closes when it stops."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if child is not None:
-            await child.start()
         yield
-        await served.aclose()
+        await engine.aclose()
         log_event(logger, "stopped")
 
-    metrics = Metrics(taxonomy, served.release)
+    metrics = Metrics(taxonomy, engine.release)
     app = FastAPIOffline(
         title="ticket-triage",
         version="1",
@@ -86,7 +69,7 @@ def create_app(settings: Settings | None = None, *, engine: Engine | None = None
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(build_router(State(settings, taxonomy, Pipeline(served, taxonomy), metrics)))
+    app.include_router(build_router(State(settings, taxonomy, Pipeline(engine, taxonomy), metrics)))
     add_problem_handlers(app)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(RequestIdMiddleware)

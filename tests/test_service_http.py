@@ -25,7 +25,7 @@ from triage.ticket import Ticket, ticket_faults, ticket_schema
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), engine=FakeEngine()), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Settings(), taxonomy=load_taxonomy(), engine=FakeEngine()), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -54,7 +54,7 @@ def test_a_message_becomes_a_ticket(client: TestClient) -> None:
 
 
 def test_a_failed_message_ends_with_a_person_and_a_200() -> None:
-    with TestClient(create_app(Settings(), engine=FakeEngine(lambda _: Failure("timeout")))) as client:
+    with TestClient(create_app(Settings(), taxonomy=load_taxonomy(), engine=FakeEngine(lambda _: Failure("timeout")))) as client:
         body = client.post("/v1/tickets", json={"message": "hello"}).json()
         assert body["status"] == "unread"
         assert body["decided_by"] == "fallback"
@@ -148,7 +148,7 @@ def test_a_bug_is_a_500_that_tells_nothing() -> None:
     def reply(_: object) -> Failure:
         raise RuntimeError("secret")
 
-    with TestClient(create_app(Settings(), engine=FakeEngine(reply)), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Settings(), taxonomy=load_taxonomy(), engine=FakeEngine(reply)), raise_server_exceptions=False) as client:
         response = client.post("/v1/tickets", json={"message": "hello"})
         _assert_problem(response, 500, "internal")
         assert "secret" not in response.text
@@ -170,7 +170,7 @@ def test_beyond_the_messages_in_flight_the_answer_is_503_with_a_time_to_wait() -
 
             return await asyncio.to_thread(lambda: [reply(prompt) for prompt in prompts])
 
-    with TestClient(create_app(Settings(max_in_flight=1), engine=Slow())) as client:
+    with TestClient(create_app(Settings(max_in_flight=1), taxonomy=load_taxonomy(), engine=Slow())) as client:
         first = threading.Thread(target=lambda: client.post("/v1/tickets", json={"message": "one"}))
         first.start()
         assert entered.wait(10)
@@ -193,7 +193,7 @@ def test_the_schema_and_the_documentation_hold_the_taxonomys_labels(client: Test
 
 
 def test_every_series_is_there_before_the_first_message(taxonomy: Taxonomy) -> None:
-    with TestClient(create_app(Settings(), engine=FakeEngine())) as client:
+    with TestClient(create_app(Settings(), taxonomy=load_taxonomy(), engine=FakeEngine())) as client:
         metrics = client.get("/metrics").text
     for category in taxonomy.labels("category"):
         assert f'triage_tickets_total{{category="{category}",decided_by="model"}} 0.0' in metrics
@@ -203,7 +203,7 @@ def test_every_series_is_there_before_the_first_message(taxonomy: Taxonomy) -> N
 
 
 def test_requests_are_counted_by_outcome_and_timed() -> None:
-    with TestClient(create_app(Settings(), engine=FakeEngine())) as client:
+    with TestClient(create_app(Settings(), taxonomy=load_taxonomy(), engine=FakeEngine())) as client:
         client.post("/v1/tickets", json={"message": "hello"})
         client.post("/v1/tickets", content=b"{", headers={"content-type": "application/json"})
         metrics = client.get("/metrics").text
