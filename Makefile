@@ -7,7 +7,7 @@ TRAIN_BIN := .venv-train/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-train bench-embedded score-blind score-dev score-tfidf format clean
+.PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded score-blind score-dev score-tfidf format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,18 @@ check: .venv/.dev ## lint, format, types, layers, size of the repository
 
 test-train: .venv-train/.train ## the tests that need torch, in an environment of their own
 	$(TRAIN_BIN)/python -m pytest -m train
+
+data-check: .venv/.data ## look for everything that can be wrong with data/tickets
+	@$(BIN)/triage data check
+
+data-stats: .venv/.data ## describe data/tickets in numbers, and on the page runs/data/stats.html
+	@$(BIN)/triage data stats --out runs/data/stats.html
+
+measure-redaction: .venv/.data ## recall and precision of the redaction (PRESIDIO=<synth_dataset_v2.jsonl> adds that set)
+	@$(BIN)/python -m data.redaction $(if $(PRESIDIO),--presidio "$(PRESIDIO)")
+
+bench-import: .venv/.data ## time and memory of importing 100,000 rows
+	@$(BIN)/python -m data.bench_import
 
 bench-embedded: .venv/.service ## latency of the embedded engine on this machine
 	@$(BIN)/python -m eval.bench_embedded
@@ -59,8 +71,13 @@ clean: ## remove the environments and caches
 	@touch $@
 
 .venv/.dev: .venv/.service
-	@echo "installing what tests and checks need into .venv (about 30 MB to download)"
-	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,dev]'
+	@echo "installing what tests and checks need into .venv (about 120 MB to download)"
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,data,eval,dev]'
+	@touch $@
+
+.venv/.data: .venv/.service
+	@echo "installing the data room into .venv (about 90 MB to download)"
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,data]'
 	@touch $@
 
 .venv/.eval: .venv/.service

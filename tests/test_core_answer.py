@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import BILLING
 from triage.answer import Failure, TicketAnswer, cut_summary, parse_answer
 from triage.policy import decide
-from triage.redact import redact_text
+from triage.redact import redact_summary
 from triage.taxonomy import Taxonomy, parse_taxonomy
 from triage.ticket import Ticket, render_ticket
 
@@ -70,7 +70,7 @@ def test_personal_data_in_a_summary_becomes_a_placeholder_and_is_flagged(taxonom
     "text", ["error 503 since 9 am", "due 29/02/2024", "2024-02-29", "paid 1,234.50 on 12 May 2024", "version 2.13.0", "40 people"]
 )
 def test_dates_amounts_and_versions_are_not_personal_data(text: str) -> None:
-    assert redact_text(text) == text
+    assert redact_summary(text) == text
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_dates_amounts_and_versions_are_not_personal_data(text: str) -> None:
     ],
 )
 def test_structured_personal_data_is_replaced(text: str, redacted: str) -> None:
-    assert redact_text(text) == redacted
+    assert redact_summary(text) == redacted
 
 
 @given(st.text(max_size=400) | st.integers(161, 300).map(lambda count: "-" * count + " text"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data.manifest import split_paths
 from tests.conftest import BILLING, ROOT
 from training.embedded_base.check_protected import REPORT_PATH, protected_messages
 from triage.dataset import dataset_digest, load_examples
@@ -18,7 +19,7 @@ from triage.shingles import is_near_any, jaccard, word_shingles
 from triage.taxonomy import Taxonomy
 
 Write = Callable[..., Path]
-TICKETS = sorted((ROOT / "data" / "tickets").glob("*.jsonl"))
+TICKETS = split_paths(ROOT / "data" / "tickets")
 
 
 def _record(identifier: str = "a-1", **changes: object) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from triage.redact import redact_text
+from triage.redact import redact_summary
 from triage.taxonomy import SUMMARY_CHARACTERS, Taxonomy
 from triage.ticket import Ticket, clean_text, ticket_faults
 
@@ -95,7 +95,7 @@ def cut_summary(text: str, limit: int = SUMMARY_CHARACTERS) -> str:
 
 def _fit_summary(summary: str, flags: list[str]) -> str:
     text = " ".join(str(clean_text(summary)).split())
-    redacted = redact_text(text)
+    redacted = redact_summary(text)
     if redacted != text:
         flags.append("summary_redacted")
     short = cut_summary(redacted)

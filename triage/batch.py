@@ -8,7 +8,6 @@ Bad lines go to `<out>.rejected.jsonl` with file, line and reason, and stop noth
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triage.dataset import Identifier, Line, read_lines
 from triage.engines.base import Engine
 from triage.errors import DatasetError, MessageError
+from triage.paths import lock_file
 from triage.pipeline import Pipeline
 from triage.taxonomy import Taxonomy
 from triage.ticket import Message, parse_message
@@ -65,7 +65,7 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("ab") as accepted:
-            _lock(accepted, out)
+            lock_file(accepted, out)
             try:
                 done = _finished_ids(out, counts)
                 pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
@@ -107,14 +107,6 @@ def _check_output(path: Path, source: Path) -> None:
         raise DatasetError(f"{path} would be written, and it is the input itself", "name another file with --out")
     if path.exists() and not path.is_file():
         raise DatasetError(f"{path} is not a regular file", "name another file with --out")
-
-
-def _lock(stream: BinaryIO, path: Path) -> None:
-    """Keep a second run out for as long as this one has the file open."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DatasetError(f"another run is writing {path}", "wait for it, or name another file with --out") from None
 
 
 def _messages(source: Path, rejected: TextIO, counts: BatchCounts, done: set[str], advance: Callable[[], None]) -> Iterator[tuple[str, Message]]:

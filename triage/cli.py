@@ -20,7 +20,7 @@ from triage.errors import TriageError
 
 GROUP = "triage.commands"
 EXIT_USAGE, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
-MISSING_HINT = "in the checkout, `make demo` installs core and service, `make test-train` the training stack"
+MISSING_HINT = "in the checkout, `make demo` installs core and service, `make data-check` the data room, `make test-train` the training stack"
 
 
 class _Commands(TyperGroup):
@@ -34,6 +34,8 @@ class _Commands(TyperGroup):
         if entry is None:
             return None
         function = entry.load()
+        if isinstance(function, typer.Typer):
+            return typer.main.get_command(function)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name)(function)
         return typer.main.get_command(single)
@@ -49,7 +51,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _first_line(entry: EntryPoint) -> str:
-    """First docstring line of a command, parsed from its source without importing it."""
+    """First docstring line of a command, or of the file of a group of commands, parsed from its source without importing it."""
     room, _, rest = entry.module.partition(".")
     spec = importlib.util.find_spec(room)
     if spec is None or not spec.submodule_search_locations:
@@ -62,7 +64,7 @@ def _first_line(entry: EntryPoint) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
             return (ast.get_docstring(node) or "").split("\n")[0]
-    return ""
+    return (ast.get_docstring(tree) or "").split("\n")[0]
 
 
 app = typer.Typer(cls=_Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

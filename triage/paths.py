@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from triage.errors import DatasetError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 DEFAULT_TAXONOMY_PATH = PACKAGE_DIR / "taxonomy.toml"
@@ -42,6 +45,18 @@ def write_json_atomically(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> str:
     """Compact JSON with sorted keys, the form whose digest is taken."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def lock_file(stream: IO[bytes], path: Path) -> None:
+    """Keep a second process out for as long as this one has the file open.
+
+    Raises:
+        DatasetError: another process holds it; the message names `path`.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DatasetError(f"another run is writing {path}", "wait for it, or name another file with --out") from None
 
 
 def file_digest(path: Path) -> str:

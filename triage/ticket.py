@@ -87,8 +87,12 @@ def parse_message(record: Any, *, source: str) -> Message:
     try:
         return Message.model_validate(record)
     except ValidationError as error:
-        faults = "; ".join(describe_fault(item["loc"], item["type"], item["msg"], Message) for item in error.errors(include_input=False))
-        raise MessageError(f"{source}: {faults}", "README.md shows the form of a message") from None
+        raise MessageError(f"{source}: {'; '.join(describe_faults(error, Message))}", "README.md shows the form of a message") from None
+
+
+def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Every fault of a failed validation, as `describe_fault` puts it."""
+    return [describe_fault(item["loc"], item["type"], item["msg"], model) for item in error.errors(include_input=False)]
 
 
 def describe_fault(location: tuple[int | str, ...], kind: str, message: str, model: type[BaseModel]) -> str:
