@@ -21,12 +21,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data.candidate import Candidate
-from data.duplicates import find_near_pairs, repeats_itself, text_shingles
-from data.injections import write_twins
-from data.manifest import Manifest, Terms, load_manifest, load_terms, make_manifest, split_path, write_manifest
+from data.duplicates import find_near_examples, repeats_itself
+from data.injections import TWINS_NAME, write_twins
+from data.manifest import MANIFEST_NAME, Manifest, Terms, load_manifest, load_terms, make_manifest, split_path, split_paths, write_manifest
 from data.rules import Rule, load_rules, rule_faults
 from data.split import assign_split
-from data.tombstones import load_tombstones
+from data.tombstones import add_tombstones, load_tombstones
 from triage.dataset import SPLITS, Example, Split, list_faults, read_examples, read_lines, render_example
 from triage.errors import DatasetError
 from triage.paths import write_bytes_atomically
@@ -35,6 +35,8 @@ from triage.ticket import describe_faults
 
 KEEPING_ORDER: tuple[Split, ...] = ("test", "calibration", "dev", "train")
 LOOK_ALIKE = "look_alike_pair"
+WRITTEN = (*(f"{split}.jsonl" for split in SPLITS), TWINS_NAME, MANIFEST_NAME)
+"""What a build writes into the folder."""
 
 
 @dataclass
@@ -78,42 +80,77 @@ def build_dataset(inboxes: Sequence[Path], out: Path, taxonomy: Taxonomy, *, rel
     `relabel` lets a candidate whose id is in the dataset replace that ticket's labels; otherwise other labels are a fault.
 
     Raises:
-        DatasetError: a file cannot be read, the dataset itself has faults, it is of another taxonomy, or nothing is left.
+        DatasetError: a file cannot be read, the dataset itself has faults, it is of another taxonomy, nothing is left, or
+            another build is at it. The dataset is as it was then.
     """
     _check_taxonomy(out, taxonomy)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(out):
+            return _build(inboxes, out, taxonomy, relabel=relabel)
+    except BaseException:
+        if is_new and not any(out.iterdir()):
+            out.rmdir()
+        raise
+
+
+def forget_tickets(identifiers: Sequence[str], out: Path, taxonomy: Taxonomy, reason: str) -> tuple[list[str], BuildReport]:
+    """Write a tombstone for each id and take the tickets out; the dataset may become empty. Returns the ids that were not in it.
+
+    A tombstone is written for those too, so that a later import does not bring them in.
+
+    Raises:
+        DatasetError: there is no dataset in `out`, it is of another taxonomy, an id is none, or another build is at it.
+    """
+    paths = split_paths(out)
+    _check_taxonomy(out, taxonomy)
+    with _locked(out):
+        present = {each.example.id for each in read_examples(paths, taxonomy)[0]}
+        add_tombstones(out, identifiers, reason)
+        report = _build([], out, taxonomy, may_be_empty=True)
+    return [identifier for identifier in dict.fromkeys(identifiers) if identifier not in present], report
+
+
+def _build(inboxes: Sequence[Path], out: Path, taxonomy: Taxonomy, *, relabel: bool = False, may_be_empty: bool = False) -> BuildReport:
+    """The build itself, in a folder that is locked."""
     rules, tombstones, terms = load_rules(out, taxonomy), load_tombstones(out), load_terms(out)
-    rejected, removed = _Rejected(), Counter[str]()
+    rejected, removed, counts = _Rejected(), Counter[str](), Counter[str]()
     existing = _load_existing(out, taxonomy)
     entries = {entry.example.id: entry for entry in existing if entry.example.id not in tombstones}
     removed["tombstone"] = len(existing) - len(entries)
-    counts = Counter[str]()
     splits = _group_splits(entries.values())
     for place, candidate in _read_candidates(inboxes, rejected):
         fault = _candidate_fault(candidate, taxonomy, rules, tombstones, splits, terms)
+        earlier = entries.get(candidate.id)
+        if not fault and earlier is not None:
+            outcome = _meet(earlier, candidate, relabel)
+            counts[outcome] += 1
+            fault = outcome if outcome not in ("unchanged", "relabelled") else ""
+        elif not fault:
+            split = splits.setdefault(candidate.group, candidate.split or assign_split(candidate.group))
+            terms.setdefault(candidate.provenance, Terms(licence=candidate.licence, consent=candidate.consent))
+            entries[candidate.id] = _Entry(candidate.as_example(split), place, True, len(entries) + len(existing))
         if fault:
             rejected.add(place, candidate.id, fault)
-            continue
-        split = splits.setdefault(candidate.group, candidate.split or assign_split(candidate.group))
-        terms.setdefault(candidate.provenance, Terms(licence=candidate.licence, consent=candidate.consent))
-        example = candidate.as_example(split)
-        earlier = entries.get(candidate.id)
-        if earlier is None:
-            entries[candidate.id] = _Entry(example, place, True, len(entries) + len(existing))
-        elif (outcome := _meet(earlier, example, relabel)) in ("unchanged", "relabelled"):
-            counts[outcome] += 1
-        else:
-            rejected.add(place, candidate.id, outcome)
     kept = _without_duplicates(list(entries.values()), rejected, removed)
-    if not kept:
-        raise DatasetError(f"nothing is left for {out}: every ticket was rejected", "look into the reasons: " + list_faults(rejected.lines))
+    if not kept and not may_be_empty:
+        reasons = f"look into the reasons: {list_faults(rejected.lines)}" if rejected.lines else "name files of candidates"
+        raise DatasetError(f"nothing is left for {out}: no ticket is there, and no candidate got in", reasons)
     manifest = _write(out, kept, terms, taxonomy, len(tombstones))
-    rejected_path = out.with_name(f"{out.name}.rejected.jsonl")
+    rejected_path = rejected_path_of(out)
     if rejected.lines:
         write_bytes_atomically(rejected_path, "".join(line + "\n" for line in rejected.lines).encode())
-    else:
+    elif inboxes:
         rejected_path.unlink(missing_ok=True)
     added = sum(entry.is_new for entry in kept)
     return BuildReport(manifest, added, counts["relabelled"], counts["unchanged"], removed, len(rejected.lines), str(rejected_path))
+
+
+def rejected_path_of(out: Path) -> Path:
+    """Where a build lists what did not get in: beside the dataset's folder."""
+    folder = out.resolve()
+    return folder.with_name(f"{folder.name}.rejected.jsonl")
 
 
 def _check_taxonomy(out: Path, taxonomy: Taxonomy) -> None:
@@ -185,22 +222,26 @@ def _candidate_fault(
     return "; ".join(rule_faults(candidate.as_example("train").labels, rules))
 
 
-def _meet(earlier: _Entry, example: Example, relabel: bool) -> str:
+def _meet(earlier: _Entry, candidate: Candidate, relabel: bool) -> str:
     """What becomes of a candidate whose id is there: `unchanged`, `relabelled`, or why it is rejected."""
-    if earlier.example.message != example.message or earlier.example.thread != example.thread:
-        return f"the id is also at {earlier.place}, with another text"
-    if earlier.example.labels == example.labels:
+    old, new = earlier.example, candidate.as_example(earlier.example.split)
+    place = f"the id is also at {earlier.place}"
+    if (old.message, old.subject, old.thread) != (new.message, new.subject, new.thread):
+        return f"{place}, with another text"
+    if old.group != new.group:
+        return f"{place}, in the group {old.group!r}; a ticket that changed its author needs a dataset built anew"
+    if old.labels == new.labels:
         return "unchanged"
     if not relabel:
-        return f"the id is also at {earlier.place}, with other labels; --relabel takes the new ones"
-    earlier.example = earlier.example.model_copy(update={"labels": example.labels})
+        return f"{place}, with other labels; --relabel takes the new ones"
+    earlier.example = old.model_copy(update={"labels": new.labels})
     return "relabelled"
 
 
 def _without_duplicates(entries: list[_Entry], rejected: _Rejected, removed: Counter[str]) -> list[_Entry]:
     entries.sort(key=lambda entry: (KEEPING_ORDER.index(entry.example.split), entry.order))
     gone: set[int] = set()
-    for pair in find_near_pairs([text_shingles(entry.example) for entry in entries]):
+    for pair in find_near_examples([entry.example for entry in entries]):
         if pair.first in gone or pair.second in gone:
             continue
         kept, other = entries[pair.first], entries[pair.second]
@@ -227,18 +268,18 @@ def _write(out: Path, entries: list[_Entry], terms: dict[str, Terms], taxonomy: 
         raise DatasetError(
             f"no licence and consent is known for the provenance {', '.join(map(repr, unknown))}", f"write them into {out / 'sources.toml'}"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
-        for split in SPLITS:
-            lines = [render_example(example) for example in examples if example.split == split]
-            path = split_path(out, split)
-            if lines:
-                write_bytes_atomically(path, "".join(line + "\n" for line in lines).encode())
-            else:
-                path.unlink(missing_ok=True)
-        write_twins(out, [example for example in examples if example.split == "test"], taxonomy)
-        manifest = make_manifest(out, examples, terms, taxonomy, tombstones)
-        write_manifest(out, manifest)
+    for leftover in (path for name in WRITTEN for path in out.glob(f".{name}.*")):
+        leftover.unlink()  # a killed build's half-written file holds tickets that may be deleted by now
+    for split in SPLITS:
+        lines = [render_example(example) for example in examples if example.split == split]
+        path = split_path(out, split)
+        if lines or split == "train":
+            write_bytes_atomically(path, "".join(line + "\n" for line in lines).encode())
+        else:
+            path.unlink(missing_ok=True)
+    write_twins(out, [example for example in examples if example.split == "test"], taxonomy)
+    manifest = make_manifest(out, examples, terms, taxonomy, tombstones)
+    write_manifest(out, manifest)
     return manifest
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.build import are_look_alikes
-from data.duplicates import find_near_pairs, repeats_itself, text_shingles
+from data.duplicates import find_near_examples, repeats_itself
 from data.injections import TWINS_NAME, twins_fault
 from data.language import detect_language
 from data.manifest import MANIFEST_NAME, Manifest, load_manifest, load_terms, make_manifest, split_paths
@@ -105,7 +105,7 @@ def _check_groups(placed: list[PlacedExample], report: CheckReport) -> None:
 
 
 def _check_duplicates(placed: list[PlacedExample], report: CheckReport) -> None:
-    for pair in find_near_pairs([text_shingles(each.example) for each in placed]):
+    for pair in find_near_examples([each.example for each in placed]):
         first, second = placed[pair.first], placed[pair.second]
         if are_look_alikes(first.example, second.example):
             continue

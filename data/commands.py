@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXIT_FAULT = 3
 FolderArgument = Annotated[Path, typer.Argument(help="The folder of the tickets.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="The folder of the dataset; it is made where there is none.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="The folder of the dataset.")]
 TaxonomyOption = Annotated[Path | None, typer.Option(help="A taxonomy file of your own; the default one otherwise.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 TICKETS = Path("data/tickets")
@@ -34,7 +34,7 @@ def import_(
     licence: Annotated[str | None, typer.Option(help="Without a mapping: the licence of the messages.")] = None,
     consent: Annotated[str | None, typer.Option(help="Without a mapping: the lawful basis on which they may be used, in words.")] = None,
     taxonomy: TaxonomyOption = None,
-    allow_rejected: Annotated[bool, typer.Option("--allow-rejected", help="Leave with 0 although rows were rejected.")] = False,
+    allow_rejected: Annotated[bool, typer.Option("--allow-rejected", help="Leave with 0 although rows were rejected or columns not found.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a file of messages into the project's form, redacted; run it again to go on where it stopped."""
@@ -54,17 +54,19 @@ def import_(
         typer.echo("redacted: " + (", ".join(f"{count} {kind}" for kind, count in sorted(counts.redacted.items()) if count) or "nothing"))
         for what, homeless in (("column", counts.homeless_columns), ("value", counts.homeless_values)):
             typer.echo("".join(f"no home for the {what} {key} ({count} rows)\n" for key, count in homeless.most_common(10)), nl=False)
+        for column in counts.missing_columns:
+            typer.echo(f"no row had the mapping's column {column}")
         typer.echo(f"{report.report}: the whole report")
         if counts.rejected:
             typer.echo(f"{report.rejected}: {counts.rejected} rows rejected, each with its place and reason")
-    if counts.rejected and not allow_rejected:
+    if (counts.rejected or counts.missing_columns) and not allow_rejected:
         raise typer.Exit(EXIT_FAULT)
 
 
 @app.command()
 def build(
+    out: OutFolder,
     inboxes: Annotated[list[Path] | None, typer.Argument(help="Files of candidates from `triage data import`; none rebuilds what is there.")] = None,
-    out: OutFolder = TICKETS,
     taxonomy: TaxonomyOption = None,
     relabel: Annotated[bool, typer.Option("--relabel", help="Let a candidate whose id is there replace that ticket's labels.")] = False,
     allow_rejected: Annotated[bool, typer.Option("--allow-rejected", help="Leave with 0 although candidates were rejected.")] = False,
@@ -115,6 +117,7 @@ def check(
         from data.suspects import find_suspects
         from triage.dataset import read_examples
 
+        typer.echo("cross-validating; some minutes for thousands of tickets", err=True)
         suspects = find_suspects(read_examples(split_paths(folder), loaded)[0])
     if as_json:
         typer.echo(json.dumps({**asdict(report), "suspects": [asdict(suspect) for suspect in suspects]}, ensure_ascii=False))
@@ -191,18 +194,22 @@ def diff(
 @app.command()
 def forget(
     identifiers: Annotated[list[str], typer.Argument(help="Ids of tickets that are never to come back.")],
-    out: OutFolder = TICKETS,
+    out: OutFolder,
     reason: Annotated[str, typer.Option(help="Why, in words that name nobody.")] = "asked to be deleted",
     taxonomy: TaxonomyOption = None,
 ) -> None:
     """Delete tickets for good: a tombstone each, which every later build honours, and a build."""
-    from data.build import build_dataset
-    from data.tombstones import add_tombstones
+    from data.build import forget_tickets
     from triage.taxonomy import load_taxonomy
 
-    new = add_tombstones(out, identifiers, reason)
-    report = build_dataset([], out, load_taxonomy(taxonomy))
-    typer.echo(f"{out}: {len(new)} new tombstones, {report.removed['tombstone']} tickets removed")
+    absent, report = forget_tickets(identifiers, out, load_taxonomy(taxonomy), reason)
+    others = sum(report.removed.values()) - report.removed["tombstone"]
+    note = f", and {others} that nearly repeat another ({report.rejected_path})" if others else ""
+    typer.echo(f"{out}: {report.removed['tombstone']} tickets removed{note}")
+    typer.echo("files they were imported from, and older copies of the dataset, still hold their text")
+    if absent:
+        typer.echo(f"not in the dataset, and kept out of it from now on: {', '.join(absent)}", err=True)
+        raise typer.Exit(EXIT_FAULT)
 
 
 def _choose_mapping(path: Path | None, form: str | None, name: str | None, licence: str | None, consent: str | None, taxonomy: Taxonomy) -> Mapping:

@@ -10,11 +10,13 @@ articles), Label Studio "Export formats: JSON", OpenAI's and TRL's chat `message
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from bs4 import BeautifulSoup
 
+from triage.strict_json import JsonError, parse_json
 from triage.taxonomy import LABEL_FIELDS
 from triage.ticket import TICKET_FIELDS
 
@@ -28,6 +30,7 @@ _ZAMMAD_CHANNELS = {
     "twitter status": "social",
     "facebook feed post": "social",
 }
+_ZAMMAD_SENDERS = {"1": "Agent", "2": "Customer", "3": "System"}
 
 
 class RowError(ValueError):
@@ -43,12 +46,12 @@ def flatten_chat(row: dict[str, Any]) -> dict[str, Any]:
     messages = row.get("messages")
     if not isinstance(messages, list) or not all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in messages):
         raise RowError("`messages` is not a list of objects with `role` and `content`")
-    spoken = [each for each in messages if each.get("role") != "system"]
+    spoken = [each for each in messages if each.get("role") in ("user", "assistant")]
     if [each.get("role") for each in spoken[-2:]] != ["user", "assistant"]:
         raise RowError("`messages` does not end with a user's and then an assistant's")
     try:
-        ticket = json.loads(spoken[-1]["content"])
-    except ValueError:
+        ticket = parse_json(spoken[-1]["content"].encode("utf-8", "surrogatepass"))
+    except JsonError:
         ticket = None
     if not isinstance(ticket, dict):
         raise RowError("the assistant's answer is no JSON object")
@@ -63,13 +66,13 @@ def flatten_label_studio(row: dict[str, Any]) -> dict[str, Any]:
     A ground-truth annotation outranks the others; cancelled ones do not count.
 
     Raises:
-        RowError: nobody has annotated it, or two annotations differ.
+        RowError: nobody has annotated it, two annotations differ, or one chose several labels.
     """
-    valid = [each for each in row.get("annotations") or [] if isinstance(each, dict) and not each.get("was_cancelled")]
+    valid = [each for each in _dicts(row.get("annotations")) if not each.get("was_cancelled")]
     annotations = [each for each in valid if each.get("ground_truth")] or valid
     if not annotations:
         raise RowError("the task has no annotation")
-    readings = [_choices(each.get("result") or []) for each in annotations]
+    readings = [_choices(_dicts(each.get("result"))) for each in annotations]
     for name in sorted({name for reading in readings for name in reading}):
         if len({json.dumps(reading.get(name)) for reading in readings}) > 1:
             raise RowError(f"its annotations differ on {name!r}; mark one as ground truth")
@@ -77,11 +80,13 @@ def flatten_label_studio(row: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "choices": readings[0]}
 
 
-def _choices(result: list[Any]) -> dict[str, Any]:
+def _choices(result: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in result:
-        value = each.get("value", {}) if isinstance(each, dict) else {}
-        content = value.get("choices") or value.get("text")
+        value = each.get("value")
+        content = (value.get("choices") or value.get("text")) if isinstance(value, dict) else None
+        if isinstance(content, list) and len(content) > 1:
+            raise RowError(f"{each.get('from_name')!r} has {len(content)} choices where one is wanted")
         if content:
             found[str(each.get("from_name"))] = content[0] if isinstance(content, list) else content
     return found
@@ -92,38 +97,48 @@ def flatten_zendesk(row: dict[str, Any]) -> dict[str, Any]:
 
     `custom_fields` becomes an object keyed by field id, so that a mapping can name `custom_fields.360001`.
     """
-    via = row.get("via") if isinstance(row.get("via"), dict) else {}
-    requester = row.get("requester_id") or (row.get("requester") or {}).get("id")
+    requester = row.get("requester_id") or _dict(row.get("requester")).get("id")
     comments = [
         (str(each.get("plain_body") or plain_text(str(each.get("html_body") or "")) or each.get("body") or ""), each.get("author_id") == requester)
-        for each in row.get("comments") or []
-        if isinstance(each, dict) and each.get("public", True)
+        for each in _dicts(row.get("comments"))
+        if each.get("public", True)
     ]
     message, thread = _newest(comments) if comments else (str(row.get("description") or ""), [])
-    custom = {str(each.get("id")): each.get("value") for each in row.get("custom_fields") or [] if isinstance(each, dict)}
-    standard = {"message": message, "thread": thread, "subject": row.get("raw_subject") or row.get("subject"), "group": requester}
-    channel = _ZENDESK_CHANNELS.get(str((via or {}).get("channel")))
+    custom = {str(each.get("id")): each.get("value") for each in _dicts(row.get("custom_fields"))}
+    standard = {"message": message, "thread": thread, "subject": row.get("subject") or row.get("raw_subject"), "group": requester}
+    channel = _ZENDESK_CHANNELS.get(str(_dict(row.get("via")).get("channel")))
     return {**row, **standard, "channel": channel, "custom_fields": custom}
 
 
 def flatten_zammad(row: dict[str, Any]) -> dict[str, Any]:
     """A webhook body `{"ticket", "article"}`, or a ticket with its `articles`; HTML bodies become text, internal notes are left out.
 
+    The desk's own group, its queue, is there as `queue`; `group` is the customer.
+
     Raises:
-        RowError: it holds no article.
+        RowError: it holds no article, or one of which nobody can tell who wrote it.
     """
     ticket = row["ticket"] if isinstance(row.get("ticket"), dict) else row
-    articles = [row["article"]] if isinstance(row.get("article"), dict) else row.get("articles") or ticket.get("articles") or []
-    visible = [each for each in articles if isinstance(each, dict) and not each.get("internal")]
+    articles = [row["article"]] if isinstance(row.get("article"), dict) else _dicts(row.get("articles") or ticket.get("articles"))
+    visible = [each for each in articles if not each.get("internal")]
     if not visible:
         raise RowError("the ticket holds no article")
-    turns = [(_zammad_body(each), str(each.get("sender", "Customer")).lower() == "customer") for each in visible]
+    turns = [(_zammad_body(each), _zammad_sender(each) == "customer") for each in visible]
     message, thread = _newest(turns)
     customer = ticket.get("customer_id") or ticket.get("customer")
     channel = _ZAMMAD_CHANNELS.get(str(visible[-1].get("type")).lower())
-    flat = {key: value for key, value in ticket.items() if key != "articles"}
+    flat = {key: value for key, value in ticket.items() if key not in ("articles", "title")}
     group = customer.get("id") if isinstance(customer, dict) else customer
-    return {**flat, "subject": ticket.get("title"), "message": message, "thread": thread, "channel": channel, "group": group}
+    standard = {"subject": ticket.get("title"), "message": message, "thread": thread, "channel": channel, "group": group}
+    return {**flat, "queue": ticket.get("group"), **standard}
+
+
+def _zammad_sender(article: Mapping[str, Any]) -> str:
+    """`customer`, `agent` or `system`; the plain REST form tells it by number alone."""
+    named = article.get("sender") or _ZAMMAD_SENDERS.get(str(article.get("sender_id")))
+    if named is None:
+        raise RowError("an article tells neither `sender` nor `sender_id`")
+    return str(named).lower()
 
 
 def _zammad_body(article: Mapping[str, Any]) -> str:
@@ -158,11 +173,21 @@ def _newest(turns: list[tuple[str, bool]]) -> tuple[str, list[dict[str, str]]]:
     return turns[last][0], thread
 
 
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def plain_text(html: str) -> str:
     """The text of an HTML body: a line a block, scripts and styles left out."""
     if "<" not in html and "&" not in html:
         return html
-    soup = BeautifulSoup(html, "html.parser")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a body that is only a link or a file's name looks odd to the parser, and is text to us
+        soup = BeautifulSoup(html, "html.parser")
     for hidden in soup(["script", "style", "head", "title"]):
         hidden.decompose()
     for end in soup.find_all(["br", "p", "div", "li", "tr", "blockquote", "h1", "h2", "h3", "h4"]):

@@ -23,6 +23,10 @@ class DatasetDiff:
     resummarised: list[str] = field(default_factory=list)
     rewritten: list[str] = field(default_factory=list)
     """Another text: message, subject or earlier turns."""
+    regrouped: list[str] = field(default_factory=list)
+    """`id: old group -> new group`"""
+    retagged: list[str] = field(default_factory=list)
+    """Another language, channel, provenance or other slices."""
 
     def as_dict(self) -> dict[str, list[str]]:
         return asdict(self)
@@ -51,3 +55,7 @@ def _compare(old: Example, new: Example, diff: DatasetDiff) -> None:
         diff.resummarised.append(old.id)
     if (old.message, old.subject, old.thread) != (new.message, new.subject, new.thread):
         diff.rewritten.append(old.id)
+    if old.group != new.group:
+        diff.regrouped.append(f"{old.id}: {old.group} -> {new.group}")
+    if (old.language, old.channel, old.provenance, old.slices) != (new.language, new.channel, new.provenance, new.slices):
+        diff.retagged.append(old.id)

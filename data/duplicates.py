@@ -1,8 +1,9 @@
 """Texts that are the same, or nearly, among thousands: MinHash and locality-sensitive hashing find pairs, exact Jaccard decides.
 
 Broder, "On the resemblance and containment of documents" (1997); Leskovec et al., "Mining of Massive Datasets", chapter 3.
-Texts are compared as word 5-shingles of everything a model reads (subject, earlier turns, message). A text under five words
-is one shingle, so only its equals are near it.
+Texts are compared as word 5-shingles of everything a model reads (subject, earlier turns, message), and messages of `ALONE_WORDS`
+words and more by themselves too, since desks put ticket numbers into subjects. A text of at most five words is one shingle,
+so only its equals are near it; one without any word ("???") is near what is written the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ NEAR = 0.6
 SHINGLE_WORDS = 5
 BANDS, ROWS = 42, 3
 """The index. A pair at 0.6 is missed with probability (1 - 0.6³)⁴² = 0.00004; what is found without being near is sorted out."""
+ALONE_WORDS = 8
 _WORD = re.compile(r"\w+")
 REPEATED_SHARE = 0.5
 REPEATED_WORDS = 30
@@ -36,24 +38,48 @@ class NearPair:
     similarity: float
 
 
-def text_shingles(example: Example) -> Shingles:
-    """The shingles by which messages are compared."""
-    return word_shingles(render_message(example), size=SHINGLE_WORDS)
+def find_near_examples(examples: Sequence[Example]) -> list[NearPair]:
+    """The pairs of examples that are near by all that a model reads, or by their newest message alone; in order of place."""
+    whole = [_shingles(render_message(example)) for example in examples]
+    alone = [_shingles(example.message) if len(_WORD.findall(example.message)) >= ALONE_WORDS else frozenset() for example in examples]
+    found: dict[tuple[int, int], NearPair] = {}
+    for pair in (*find_near_pairs(whole), *find_near_pairs(alone)):
+        earlier = found.get((pair.first, pair.second))
+        if earlier is None or earlier.similarity < pair.similarity:
+            found[pair.first, pair.second] = pair
+    return [found[places] for places in sorted(found)]
+
+
+def _shingles(text: str) -> Shingles:
+    return word_shingles(text, size=SHINGLE_WORDS) or frozenset([(text.strip(),)])
 
 
 def find_near_pairs(shingles: Sequence[Shingles], *, threshold: float = NEAR) -> list[NearPair]:
-    """Every pair whose Jaccard similarity is at least `threshold`, in order of place. Texts without a word are near nothing.
+    """The pairs whose Jaccard similarity is at least `threshold`, in order of place. Empty sets are near nothing.
 
-    `threshold` is in (0, 1]. Seeded, so the same texts give the same pairs.
+    Of sets that are equal, each is paired with the first of them alone, and with whatever the first is near: with all
+    with all, a thousand equal messages would be half a million pairs. `threshold` is in (0, 1]. Seeded, so the same
+    texts give the same pairs.
     """
-    return sorted(_near_pairs(shingles, threshold), key=lambda pair: (pair.first, pair.second))
+    places: dict[Shingles, list[int]] = {}
+    for place, each in enumerate(shingles):
+        if each:
+            places.setdefault(each, []).append(place)
+    distinct = list(places)
+    found = {(same[0], other): 1.0 for same in places.values() for other in same[1:]}
+    for pair in _near_pairs(distinct, threshold):
+        left, right = places[distinct[pair.first]], places[distinct[pair.second]]
+        for one, other in [(left[0], each) for each in right] + [(each, right[0]) for each in left]:
+            found[min(one, other), max(one, other)] = pair.similarity
+    return [NearPair(*pair, found[pair]) for pair in sorted(found)]
 
 
 def _near_pairs(shingles: Sequence[Shingles], threshold: float) -> Iterator[NearPair]:
+    """Pairs among distinct, filled sets."""
     from datasketch import MinHash, MinHashLSH
 
-    filled = [place for place, each in enumerate(shingles) if each]
-    encoded = ([" ".join(shingle).encode() for shingle in shingles[place]] for place in filled)
+    filled = range(len(shingles))
+    encoded = ([" ".join(shingle).encode("utf-8", "surrogatepass") for shingle in shingles[place]] for place in filled)
     index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
     for place, sketch in zip(filled, MinHash.bulk(encoded, num_perm=BANDS * ROWS, seed=1, hashfunc=zlib.crc32), strict=True):
         for other in index.query(sketch):

@@ -40,7 +40,8 @@ class Twin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    id: Identifier
+    id: str
+    """The clean message's id and `.injected`."""
     twin_of: Identifier
     """The id of the clean message."""
     kind: str
@@ -106,8 +107,8 @@ def write_twins(folder: Path, test: Sequence[Example], taxonomy: Taxonomy) -> No
 def twins_fault(folder: Path, test: Sequence[Example], taxonomy: Taxonomy) -> str:
     """What is wrong with the twins that lie beside the tickets; empty when they are those of this test split."""
     path = folder / TWINS_NAME
-    content = path.read_text(encoding="utf-8") if path.exists() else ""
-    if content == (render_twins(test, taxonomy) if test else ""):
+    content = path.read_bytes() if path.exists() else b""
+    if content == (render_twins(test, taxonomy).encode() if test else b""):
         return ""
     return "these are not the injection twins of this test split; run `triage data build`"
 

@@ -8,7 +8,7 @@ from typing import Any
 LANGUAGES = ("en", "de", "fr", "es", "pt", "nl", "it", "pl", "sv", "da", "fi", "cs", "tr", "ro")
 """ISO 639-1. A message in another language is taken for one of these, or for none."""
 SURE = 0.8
-"""The probability from which a guess is believed. Of this project's 2,540 tickets none is then told wrongly, and 93 % are told at all."""
+"""The probability from which a guess is believed. Of the 2,540 tickets of 2026-11-25 one was then told wrongly, 93 % were told at all."""
 
 
 def detect_language(text: str) -> tuple[str, float]:

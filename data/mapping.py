@@ -9,15 +9,17 @@ import difflib
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from data.desks import DEFAULT_COLUMNS, RowError
 from triage.dataset import SPLITS
 from triage.errors import DatasetError
 from triage.paths import canonical_json, text_digest
+from triage.redact import find_personal_data, redact_text
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
 from triage.ticket import TICKET_FIELDS, Channel
 
@@ -28,7 +30,17 @@ OUR_FIELDS = (*STANDARD_FIELDS, *TICKET_FIELDS, "provenance", "taxonomy")
 CHANNELS: tuple[str, ...] = get_args(Channel)
 LONGEST_MESSAGE = 256 * 1024
 """Characters; what the service would refuse as a request is no training example either."""
+MOST_HOMELESS = 200
+"""Distinct values without a home that are counted by name."""
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:-]+")
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except LookupError:
+        raise ValueError(f"{name!r} is no text encoding; usual ones are utf-8, cp1252, latin-1") from None
+    return name
 
 
 class Source(BaseModel):
@@ -42,6 +54,8 @@ class Source(BaseModel):
     """SPDX identifier, or words such as `internal`."""
     consent: Annotated[str, Field(min_length=1, max_length=300)]
     """The lawful basis on which the messages may be used, in words."""
+    groups: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] | None = None
+    """Sources that name the same here share their groups, so that a customer of both lies in one split; the source's name where absent."""
 
 
 class Mapping(BaseModel):
@@ -52,9 +66,10 @@ class Mapping(BaseModel):
     source: Source
     format: Format | None = None
     """Told from the file's name where it is absent: `.csv` is csv, anything else jsonl."""
-    encoding: str = "utf-8"
+    encoding: Annotated[str, AfterValidator(_check_encoding)] = "utf-8"
     """Of a CSV file, as Python names it."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, Field(pattern=r"^[^\"\r\n]$")] | None = None
+    """Of a CSV file; a comma where it is absent, a tab in a `.tsv`."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
     """ISO 639 code of every row; detected where it is absent."""
     columns: dict[str, str] = {}
@@ -115,6 +130,11 @@ def check_mapping(mapping: Mapping, taxonomy: Taxonomy, *, source: str) -> None:
     faults += [
         f"channels.{value}: {name!r} is no channel{_nearest(name, CHANNELS)}" for value, name in mapping.channels.items() if name not in CHANNELS
     ]
+    for field, value in mapping.defaults.items():
+        if field in LABEL_FIELDS and str(value).casefold() not in taxonomy.labels(field):
+            faults.append(f"defaults.{field}: {value!r} is no label{_nearest(str(value), taxonomy.labels(field))}")
+        if field == "channel" and value not in CHANNELS:
+            faults.append(f"defaults.channel: {value!r} is no channel{_nearest(str(value), CHANNELS)}")
     if faults:
         raise DatasetError(f"the mapping {source} cannot be used: {'; '.join(faults)}", "mend these entries")
 
@@ -140,6 +160,23 @@ class RowMapper:
         self._taken = {path.split(".")[0] for path in self.columns.values()} | set(self.columns.values())
         self.homeless_columns: Counter[str] = Counter()
         self.homeless_values: Counter[str] = Counter()
+        self.found_fields: set[str] = set()
+        """The fields for which some row held a value."""
+
+    def check_columns(self, header: Iterable[str], *, source: str) -> None:
+        """Check that a table has every column which the mapping names.
+
+        Raises:
+            DatasetError: naming each that it lacks, with the nearest that it has.
+        """
+        known = tuple(header)
+        absent = [f"{field} = {path!r}{_nearest(path, known)}" for field, path in self._mapping.columns.items() if path not in known]
+        if absent:
+            raise DatasetError(f"{source} has no such column: {'; '.join(absent)}", "mend the mapping's [columns], or its delimiter")
+
+    def missing_fields(self) -> list[str]:
+        """The fields that the mapping names a column for and no row held a value of, as `field = 'column'`."""
+        return [f"{field} = {path!r}" for field, path in self._mapping.columns.items() if field not in self.found_fields]
 
     def map_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """The fields of a candidate that the row holds, not yet redacted or checked.
@@ -150,7 +187,8 @@ class RowMapper:
         self.homeless_columns.update(key for key in row if key not in self._taken)
         found = {field: self._value(row, field) for field in self.columns}
         found = {field: value for field, value in found.items() if value not in (None, "", [])}
-        if found.get("no_training"):
+        self.found_fields.update(found)
+        if "no_training" in found and _truth(found["no_training"]):
             raise SkippedRowError("marked no_training")
         if (digest := found.get("taxonomy")) and digest not in (self._taxonomy.digest, self._taxonomy.digest[:12]):
             raise RowError(f"labelled in the taxonomy {str(digest)[:12]}, and this one is {self._taxonomy.digest[:12]}")
@@ -169,8 +207,8 @@ class RowMapper:
                 raise RowError(f"split: {record['split'][:20]!r} is not one of {', '.join(SPLITS)}")
         if "slices" in found:
             record["slices"] = _names(found["slices"])
-        if "language" in found:
-            record["language"] = str(found["language"]).strip().lower()[:2]
+        if "language" in found and (language := _language(found["language"])):
+            record["language"] = language
         return record | self._identity(found, record)
 
     def _value(self, row: dict[str, Any], field: str) -> Any:
@@ -201,11 +239,11 @@ class RowMapper:
             value = str(found[field]).strip()
             label = self._values.get(field, {}).get(value.casefold())
             if label == "":
-                raise SkippedRowError(f"{field}: {value[:60]!r} is left out by the mapping")
+                raise SkippedRowError(f"{field}: {_shown(value)} is left out by the mapping")
             label = label or (value.casefold() if value.casefold() in self._taxonomy.labels(field) else None)
             if label is None:
-                self.homeless_values[f"{field}: {value[:60]}"] += 1
-                raise RowError(f"{field}: {value[:60]!r} has no home; give it one under [labels.{field}]")
+                self._count_homeless(field, value)
+                raise RowError(f"{field}: {_shown(value)} has no home; give it one under [labels.{field}]")
             labels[field] = label == "true" if field == "needs_human" else label
         if "summary" in found:
             labels["summary"] = self._text(found, "summary")
@@ -218,18 +256,48 @@ class RowMapper:
         name = str(value).strip()
         channel = self._channels.get(name.casefold()) or (name if name in CHANNELS else None)
         if channel is None:
-            self.homeless_values[f"channel: {name[:60]}"] += 1
+            self._count_homeless("channel", name)
         return channel
+
+    def _count_homeless(self, field: str, value: str) -> None:
+        key = f"{field}: {_shown(value)}"
+        if key not in self.homeless_values and len(self.homeless_values) >= MOST_HOMELESS:
+            key = "(further values)"
+        self.homeless_values[key] += 1
 
     def _identity(self, found: dict[str, Any], record: dict[str, Any]) -> dict[str, str]:
         """Id and group. The group is a digest of the source's own value: a pseudonym, which whoever knows that value can confirm."""
         name = self._mapping.source.name
-        if "id" in found:
-            identifier = f"{name}-{_UNFIT.sub('_', str(found['id']).strip())[:50]}"
+        if own := str(found.get("id", "")).strip():
+            fit = _UNFIT.sub("_", own)[:40]
+            if fit != own:
+                fit = f"{fit}-{text_digest(own)[:8]}"
+            identifier = f"{name}-{text_digest(own)[:16] if find_personal_data(own) else fit}"
         else:
             identifier = f"{name}-{text_digest(canonical_json([record.get('subject'), found.get('thread'), record['message']]))[:16]}"
-        group = f"{name}-g{text_digest(str(found['group']))[:12]}" if "group" in found else identifier
+        author = " ".join(str(found.get("group", "")).split()).casefold()
+        group = f"{self._mapping.source.groups or name}-g{text_digest(author)[:12]}" if author else identifier
         return {"id": identifier, "group": group}
+
+
+def _shown(value: str) -> str:
+    """A source's value as reports quote it: short and redacted, since a mapping may name the wrong column."""
+    return repr(redact_text(value)[:60])
+
+
+def _truth(value: Any) -> bool:
+    word = str(value).strip().casefold()
+    if word in ("true", "yes", "y", "1", "x"):
+        return True
+    if word in ("false", "no", "n", "0"):
+        return False
+    raise RowError("no_training: neither true nor false")
+
+
+def _language(value: Any) -> str | None:
+    """An ISO 639-1 code, or None where the source has something else and the text has to tell."""
+    word = str(value).strip().lower().replace("_", "-").partition("-")[0]
+    return word if len(word) == 2 and word.isascii() and word.isalpha() else None
 
 
 def _names(value: Any) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from triage.strict_json import JsonError, parse_json
 LARGEST_ARRAY_BYTES = 512 * 1024 * 1024
 ARRAY_KEYS = ("tickets", "results", "data", "items")
 """Where an export that is one JSON object keeps its rows; the first that holds a list counts."""
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?sep=([;,|\t])\r?\n", re.IGNORECASE)
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -41,9 +43,12 @@ def read_json_rows(path: Path) -> Iterator[Row]:
         DatasetError: the file cannot be opened, is UTF-16, or is an array that cannot be read at all.
     """
     with _open(path) as stream:
-        first = stream.readline(LARGEST_ARRAY_BYTES).removeprefix(b"\xef\xbb\xbf").strip()
+        first = b""
+        while not first and (raw := stream.readline(LARGEST_ARRAY_BYTES)):
+            first = raw.removeprefix(b"\xef\xbb\xbf").strip()
         is_alone = not stream.read(4096).strip()
-    if first.startswith(b"[") or first == b"{" or (is_alone and _holds_array(first)):
+    is_open = first.startswith(b"{") and not is_alone and _is_cut(first)
+    if first.startswith(b"[") or is_open or (is_alone and _holds_array(first)):
         yield from _read_array(path)
         return
     for line in read_lines(path):
@@ -54,26 +59,35 @@ def read_csv_rows(path: Path, *, delimiter: str, encoding: str) -> Iterator[Row]
     """The rows of a CSV file (RFC 4180) as objects keyed by its header; a row's number is the line it begins on.
 
     A row with more or fewer fields than the header, or with a quote that never closes, is a fault of its own: reading
-    goes on at the line after the one it began on.
+    goes on at the line after the one it began on. Columns without a name and rows without a value are passed over, and so is
+    the line `sep=;` that Excel reads and writes, which outranks `delimiter`.
 
     Raises:
         DatasetError: the file cannot be opened, is UTF-16, has no header, or a header that names a column twice.
     """
+    csv.field_size_limit(LONGEST_LINE_BYTES)
     with _open(path) as stream:
+        hint = _SEPARATOR.match(stream.readline(64))
+        delimiter = hint.group(1).decode() if hint else delimiter
+        stream.seek(0)
         records = _csv_records(stream, delimiter, encoding)
+        if hint:
+            next(records)
         first = next(records, None)
         if first is None or first.fields is None:
             raise DatasetError(f"{path}: no header{f': {first.fault}' if first else ', the file is empty'}", "the first line names the columns")
         header = [name.strip() for name in first.fields]
-        if repeated := sorted({name for name in header if header.count(name) > 1}):
+        if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0] and mark != delimiter), None)):
+            raise DatasetError(f"{path}:1: the header is one column, {header[0][:60]!r}", f"the mapping's `delimiter` is {other!r}, it seems")
+        if repeated := sorted({name for name in header if name and header.count(name) > 1}):
             raise DatasetError(f"{path}:1: the header names {', '.join(map(repr, repeated))} more than once", "give every column a name of its own")
         for record in records:
             if record.fields is None:
                 yield Row(record.number, "line", None, record.fault)
             elif len(record.fields) != len(header):
                 yield Row(record.number, "line", None, f"{len(record.fields)} fields where the header has {len(header)}")
-            else:
-                yield Row(record.number, "line", dict(zip(header, record.fields, strict=True)))
+            elif any(field.strip() for field in record.fields):
+                yield Row(record.number, "line", {name: value for name, value in zip(header, record.fields, strict=True) if name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,7 @@ def _read_array(path: Path) -> Iterator[Row]:
     except JsonError as error:
         raise DatasetError(f"{path}: {error}", "export it again, or write it as JSON Lines, where one bad line spoils no other") from None
     if isinstance(content, dict):
-        content = next((content[key] for key in ARRAY_KEYS if isinstance(content.get(key), list)), [content])
+        content = next((content[key] for key in ARRAY_KEYS if _are_objects(content.get(key))), [content])
     for number, item in enumerate(content, start=1):
         is_object = isinstance(item, dict)
         yield Row(number, "item", item if is_object else None, "" if is_object else f"not an object, but a {type(item).__name__}")
@@ -172,4 +186,13 @@ def _holds_array(content: bytes) -> bool:
         value = parse_json(content)
     except JsonError:
         return False
-    return isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ARRAY_KEYS)
+    return isinstance(value, dict) and any(_are_objects(value.get(key)) for key in ARRAY_KEYS)
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a line opens an object that goes on behind it: the first line of a printed document, not a bad line of JSON Lines."""
+    return line == b"{" or line.endswith((b"[", b"{", b","))

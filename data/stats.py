@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data.duplicates import NEAR, find_near_pairs, text_shingles
+from data.duplicates import NEAR, find_near_examples
 from triage.dataset import SPLITS, Example
 from triage.taxonomy import LABEL_FIELDS
 
@@ -79,7 +79,7 @@ def _repetition(examples: Sequence[Example]) -> dict[str, Any]:
 def _near_duplicates(examples: Sequence[Example]) -> dict[str, Any]:
     """Pairs at `NEAR` or above: across splits there must be none, within one there are look-alikes."""
     across, within = [], 0
-    for pair in find_near_pairs([text_shingles(example) for example in examples]):
+    for pair in find_near_examples(examples):
         first, second = examples[pair.first], examples[pair.second]
         if first.split == second.split:
             within += 1

@@ -31,6 +31,7 @@ def render_page(described: Mapping[str, Any], taxonomy: Taxonomy, title: str) ->
 
 def _bars(counts: Mapping[str, Mapping[str, int]], described: Mapping[str, Any]) -> str:
     """One bar a split and name: the share of the split's tickets that have it. Returns an SVG element."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -43,10 +44,11 @@ def _bars(counts: Mapping[str, Mapping[str, int]], described: Mapping[str, Any])
         heights = [index * (len(shown) + 1) + place for index in range(len(names))]
         axes.barh(heights, [100 * counts[name][split] / sizes[split] for name in names], height=0.9, label=split, color=COLOURS[split])
     axes.set_yticks([index * (len(shown) + 1) + (len(shown) - 1) / 2 for index in range(len(names))], names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) * (len(shown) + 1) - 1, -1)
     axes.set_xlabel("% of the split's tickets")
     axes.legend(loc="lower right", fontsize="small", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     content = io.StringIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "ticket-triage"}):  # or the ids in it, and so its bytes, differ from run to run
+        figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()[content.getvalue().index("<svg") :]

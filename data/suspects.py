@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triage.dataset import PlacedExample
+from triage.errors import DatasetError
 from triage.prompt import render_message
 from triage.taxonomy import LABEL_FIELDS
 
 FOLDS = 5
 UNLIKELY, LIKELY = 0.05, 0.7
-FEWEST_GROUPS = 10
+FEWEST_GROUPS, FEWEST_TICKETS = 10, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,11 @@ class Suspect:
 
 
 def find_suspects(placed: Sequence[PlacedExample]) -> list[Suspect]:
-    """The suspicious labels of some tickets, the most suspicious first. Seeded; none where there are too few groups to cross-validate."""
+    """The suspicious labels of some tickets, the most suspicious first. Deterministic.
+
+    Raises:
+        DatasetError: there are too few groups, or too few words, to cross-validate.
+    """
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -41,8 +46,11 @@ def find_suspects(placed: Sequence[PlacedExample]) -> list[Suspect]:
     from sklearn.pipeline import make_pipeline, make_union
 
     groups = [each.example.group for each in placed]
-    if len(set(groups)) < FEWEST_GROUPS:
-        return []
+    if len(set(groups)) < FEWEST_GROUPS or len(placed) < FEWEST_TICKETS:
+        raise DatasetError(
+            f"{len(placed)} tickets of {len(set(groups))} groups are too few to cross-validate labels",
+            f"check without --suspicious, or collect {FEWEST_TICKETS} tickets of {FEWEST_GROUPS} groups",
+        )
     texts = np.array([render_message(each.example) for each in placed], dtype=object)
     found = []
     for field in LABEL_FIELDS:
@@ -52,8 +60,8 @@ def find_suspects(placed: Sequence[PlacedExample]) -> list[Suspect]:
         for fitted, held in GroupKFold(n_splits=FOLDS).split(texts, labels, groups):
             if len(set(labels[fitted])) < 2:
                 continue
-            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-            characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=3)
+            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+            characters = TfidfVectorizer(analyzer="char", ngram_range=(2, 4), sublinear_tf=True)
             model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=300))
             model.fit(texts[fitted], labels[fitted])
             known = list(model.classes_)

@@ -210,6 +210,8 @@ def test_a_diff_tells_every_kind_of_change(folder: Path, taxonomy: Taxonomy, tmp
         "relabelled": [f"{ids[0]}: urgency medium -> high"],
         "resummarised": [ids[0]],
         "rewritten": [ids[1]],
+        "regrouped": [],
+        "retagged": [],
     }
 
 

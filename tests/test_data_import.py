@@ -61,7 +61,7 @@ def test_values_find_their_home_whatever_their_case_and_what_has_none_is_named(w
     assert [each["labels"]["category"] for each in accepted] == ["billing", "billing", "bug"]
     assert rejected == {"file": str(source), "line": 4, "reason": "category: 'Toner' has no home; give it one under [labels.category]"}
     report = json.loads(source.with_name("out.import.json").read_text())
-    assert report["homeless"] == {"columns": {"extra": 5}, "values": {"category: Toner": 1}}
+    assert report["homeless"] == {"columns": {"extra": 5}, "values": {"category: 'Toner'": 1}}
     assert report["counts"]["skipped"] == {"category: 'skip' is left out by the mapping": 1}
 
 

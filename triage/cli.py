@@ -98,6 +98,10 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except BrokenPipeError:
         sys.exit(EXIT_FAULT)
+    except OSError as error:
+        print(f"error: cannot read or write {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print("hint: look at the place, its rights and the room on the disk; what was written before stays", file=sys.stderr)
+        sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
         _say_stopped()
         sys.exit(EXIT_INTERRUPTED)

@@ -35,6 +35,11 @@ from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 CONTEXT_TOKENS = 1024
+PROMPT_TOKENS = CONTEXT_TOKENS - 256
+"""The longest prompt: what is left of the context once an answer has its place."""
+FREE_TOKENS = 128
+"""How much is written where nothing constrains it. The longest ticket of the training split takes 79."""
+STOP_TOKEN = "<|im_end|>"
 SENTENCE_TOKENS = 48
 """How much of a sentence is read when sentences are compared."""
 
@@ -91,6 +96,32 @@ class EmbeddedEngine:
         """`answer` for one prompt in the calling thread, for callers without an event loop."""
         return self._answer_all([prompt], time.monotonic() + deadline_s)[0]
 
+    async def write_free(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
+        """`answer` without the automaton: the likeliest token each time, until the model stops or `FREE_TOKENS` are written.
+
+        No service uses it: it tells how often the model would leave the schema. There are no probabilities.
+        """
+        end = time.monotonic() + deadline_s
+        return await asyncio.to_thread(lambda: [self._write_one(prompt, end) for prompt in prompts])
+
+    def _write_one(self, prompt: Prompt, end: float) -> Answer:
+        ids = self._tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
+        if len(ids) > PROMPT_TOKENS:
+            return Failure("too_long", f"{len(ids)} prompt tokens")
+        stop = self._tokenizer.token_to_id(STOP_TOKEN)
+        assert stop is not None
+        with self._lock:
+            if self._closed:
+                return Failure("unavailable", "the engine is closed")
+            try:
+                written = _Walk(self._session, self._automaton, self._empty, end).write_free(np.array(ids, dtype=np.int64), stop)
+            except _DeadlineError:
+                return Failure("timeout", "the deadline passed while writing")
+        text = self._tokenizer.decode([token for token in written if token != stop], skip_special_tokens=False)
+        answer = parse_answer(text, self._taxonomy, finished=written[-1] == stop)
+        answer = with_details(answer, probabilities={}, prompt_tokens=len(ids), output_tokens=len(written))
+        return with_flag(answer, "cut") if prompt.cut else answer
+
     def _answer_all(self, prompts: list[Prompt], end: float) -> list[Answer]:
         answers: list[Answer] = []
         for prompt in prompts:
@@ -100,7 +131,7 @@ class EmbeddedEngine:
 
     def _answer_one(self, prompt: Prompt, end: float) -> Answer:
         ids = self._tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
-        if len(ids) > CONTEXT_TOKENS - 256:
+        if len(ids) > PROMPT_TOKENS:
             return Failure("too_long", f"{len(ids)} prompt tokens")
         walk = _Walk(self._session, self._automaton, self._empty, end)
         try:
@@ -204,6 +235,19 @@ class _Walk:
             if following is None:
                 return self._automaton.closing_bytes(written)
             state, pending = following, np.array([token], dtype=np.int64)
+
+    def write_free(self, prompt: NDArray[np.int64], stop: int) -> list[int]:
+        """What follows a prompt greedily, `stop` included where the model comes to it; at most `FREE_TOKENS`."""
+        pending, written = prompt, list[int]()
+        while len(written) < FREE_TOKENS and stop not in written[-1:]:
+            count = len(pending)
+            mask = np.ones((count, self.length + count), dtype=np.bool_)
+            mask[:, self.length :] = np.tri(count, dtype=np.bool_)
+            logits, present = self._forward(pending, np.arange(count) + self.length, mask, np.array([count - 1]))
+            self._keep(present)
+            written.append(int(logits[0].argmax()))
+            pending = np.array(written[-1:], dtype=np.int64)
+        return written
 
     def _forward(
         self, tokens: NDArray[np.int64], positions: NDArray[np.int64], mask: NDArray[np.bool_], select: NDArray[np.int64]
