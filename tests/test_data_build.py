@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from data.build import build_dataset
+from data.build import build_dataset, forget_tickets
 from data.duplicates import find_near_pairs, repeated_share, repeats_itself
 from data.manifest import load_manifest, split_paths
 from data.split import SHARES, assign_split
@@ -219,3 +221,65 @@ def test_the_share_of_repeated_words_is_the_one_counted_by_hand() -> None:
     assert repeated_share("") == 0
     assert not repeats_itself("no no no no no no")
     assert repeats_itself("where is my order " * 12)
+
+
+def test_two_builds_at_once_lose_nothing(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    """The second waits for nobody: it is refused while the first reads and writes, and its tickets come in when it is run again."""
+    out = tmp_path / "out"
+    build_dataset([write_lines("a.jsonl", make_candidate(1))], out, taxonomy)
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    before = _bytes(out)
+    inbox = write_lines("b.jsonl", make_candidate(2))
+    with pytest.raises(DatasetError, match="another build is writing"):
+        build_dataset([inbox], out, taxonomy)
+    with pytest.raises(DatasetError, match="another build is writing"):
+        forget_tickets(["desk-1"], out, taxonomy, "asked to be deleted")
+    assert _bytes(out) == before
+    os.close(handle)
+    assert build_dataset([inbox], out, taxonomy).added == 1
+
+
+def test_the_last_ticket_can_be_forgotten_and_an_unknown_one_is_named(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_dataset([write_lines("a.jsonl", make_candidate(1, split="test"))], out, taxonomy)
+    absent, report = forget_tickets(["desk-1", "desk-9"], out, taxonomy, "asked to be deleted")
+    assert (absent, report.removed["tombstone"]) == (["desk-9"], 1)
+    assert all(make_candidate(1)["message"].encode() not in content for content in _bytes(out).values())
+    with pytest.raises(DatasetError, match="holds no dataset"):
+        forget_tickets(["desk-1"], tmp_path / "none", taxonomy, "x")
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_a_killed_build_left_behind_is_swept(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_dataset([write_lines("a.jsonl", make_candidate(1))], out, taxonomy)
+    (out / ".train.jsonl.abcd").write_text("half a ticket")
+    build_dataset([], out, taxonomy)
+    assert not (out / ".train.jsonl.abcd").exists()
+
+
+def test_a_ticket_that_comes_again_with_another_author_or_subject_is_refused(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_dataset([write_lines("a.jsonl", make_candidate(1), make_candidate(2))], out, taxonomy)
+    again = [make_candidate(1, group="desk-other"), make_candidate(2, subject="new")]
+    report = build_dataset([write_lines("b.jsonl", *again)], out, taxonomy)
+    assert (report.unchanged, report.rejected) == (0, 2)
+    assert "in the group 'desk-g0'" in _reasons(out)["desk-1"]
+    assert "with another text" in _reasons(out)["desk-2"]
+
+
+def test_the_same_message_under_another_subject_is_a_duplicate(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    text = " ".join(WORDS[:12])
+    pair = [
+        make_candidate(number, group=f"desk-{number}", message=text, subject=f"{' '.join(WORDS[100 + 9 * number : 109 + 9 * number])}")
+        for number in (1, 2)
+    ]
+    assert build_dataset([write_lines("a.jsonl", *pair)], tmp_path / "out", taxonomy).rejected == 1
+    marks = [make_candidate(number, group=f"desk-{number}", message="???") for number in (3, 4)]
+    assert build_dataset([write_lines("b.jsonl", *marks)], tmp_path / "other", taxonomy).rejected == 1
+
+
+def test_thousands_of_equal_messages_cost_a_pair_each() -> None:
+    shingles = [word_shingles("ok thanks", size=5)] * 5_000
+    assert len(find_near_pairs(shingles)) == 4_999

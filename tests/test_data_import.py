@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from data.importer import run_import
+from data.importer import _Import, run_import
 from data.mapping import Mapping, load_mapping
 from data.readers import read_csv_rows, read_json_rows
 from tests.conftest import BILLING, ROOT
 from triage.errors import DatasetError
+from triage.paths import file_digest
 from triage.taxonomy import Taxonomy
 
 Write = Callable[..., Path]
@@ -27,12 +28,12 @@ LABELS = BILLING.model_dump()
 
 
 def _mapping(**parts: object) -> Mapping:
-    return Mapping.model_validate({"source": SOURCE, **parts})
+    return Mapping.model_validate({"source": SOURCE} | parts)
 
 
-def _import(source: Path, taxonomy: Taxonomy, **parts: object) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    out = source.with_name("out.jsonl")
-    report = run_import(source, out, _mapping(**parts), taxonomy)
+def _import(file: Path, taxonomy: Taxonomy, **parts: object) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    out = file.with_name("out.jsonl")
+    report = run_import(file, out, _mapping(**parts), taxonomy)
     accepted, rejected = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else [] for path in (out, report.rejected)
     )
@@ -324,3 +325,162 @@ def test_every_mapping_in_the_repository_can_be_used(taxonomy: Taxonomy) -> None
     assert [path.stem for path in paths] == ["banking77", "clinc150"]
     assert len(load_mapping(paths[0], taxonomy).labels["category"]) == 77
     assert len(load_mapping(paths[1], taxonomy).labels["category"]) == 151
+
+
+def test_a_run_killed_while_it_puts_its_files_in_place_ends_as_if_it_had_not_been(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    """Whatever of the renames was done when it was killed, the next run does the rest."""
+    source = write_lines("in.jsonl", {"id": "1", "message": "hello"}, {"id": "2", "message": " "})
+    whole = run_import(source, tmp_path / "whole" / "out.jsonl", _mapping(), taxonomy)
+    wanted = {path.name: path.read_bytes() for path in whole.out.parent.iterdir()}
+    for done in range(3):
+        folder = tmp_path / f"killed{done}"
+        run = _Import(source, folder / "out.jsonl", "jsonl", _mapping(), taxonomy, _identity(source, taxonomy))
+        folder.mkdir()
+        run._read_all()
+        moves = [("out.rejected.jsonl.partial", "out.rejected.jsonl"), ("out.jsonl.partial", "out.jsonl")]
+        for old, new in moves[:done]:
+            (folder / old).rename(folder / new)
+        report = run_import(source, folder / "out.jsonl", _mapping(), taxonomy)
+        assert (report.is_old, report.counts.written, report.counts.rejected) == (False, 1, 1)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted
+
+
+def _identity(source: Path, taxonomy: Taxonomy) -> dict[str, str]:
+    return {"source": source.name, "sha256": file_digest(source), "format": "jsonl", "mapping": _mapping().digest, "taxonomy": taxonomy.digest}
+
+
+def test_partial_files_that_were_removed_by_hand_are_begun_anew(write_lines: Write, taxonomy: Taxonomy, tmp_path: Path) -> None:
+    source, out = write_lines("in.jsonl", *({"id": str(number), "message": f"hello {number}"} for number in range(5))), tmp_path / "out.jsonl"
+    run = _Import(source, out, "jsonl", _mapping(), taxonomy, _identity(source, taxonomy))
+    with run._partial.open("ab") as accepted, run._bad.open("ab") as rejected:
+        for row in run._rows():
+            run._take(row, accepted, rejected)
+        run._checkpoint(accepted, rejected)
+    run._partial.unlink()
+    assert run_import(source, out, _mapping(), taxonomy).counts.written == 5
+    assert len(out.read_text().splitlines()) == 5
+
+
+def test_a_column_that_the_mapping_names_and_the_file_lacks_is_refused_or_reported(tmp_path: Path, write_lines: Write, taxonomy: Taxonomy) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("Body,From\nhello,a\n")
+    with pytest.raises(DatasetError, match=r"has no such column: group = 'Form'; did you mean 'From'"):
+        run_import(table, tmp_path / "out.jsonl", _mapping(columns={"message": "Body", "group": "Form"}), taxonomy)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv"]
+    report = run_import(
+        write_lines("in.jsonl", {"text": "hi"}), tmp_path / "out.jsonl", _mapping(columns={"message": "text", "group": "who.id"}), taxonomy
+    )
+    assert report.counts.missing_columns == ["group = 'who.id'"]
+
+
+def test_one_author_is_one_group_however_the_address_is_typed(write_lines: Write, taxonomy: Taxonomy) -> None:
+    names = ["Anna@x.com", "anna@x.com ", " ANNA@X.COM", " "]
+    accepted, _ = _import(
+        write_lines("in.jsonl", *({"id": str(n), "message": f"hello {n}", "group": name} for n, name in enumerate(names))), taxonomy
+    )
+    groups = [each["group"] for each in accepted]
+    assert groups[0] == groups[1] == groups[2]
+    assert groups[3] == "desk-3"
+
+
+def test_sources_that_share_a_name_for_groups_share_their_authors(write_lines: Write, taxonomy: Taxonomy) -> None:
+    row = {"id": "1", "message": "hello", "group": "anna"}
+    [first], _ = _import(write_lines("in.jsonl", row), taxonomy, source={**SOURCE, "groups": "shop"})
+    other = write_lines("b.jsonl", row)
+    report = run_import(other, other.with_name("b_out.jsonl"), _mapping(source={**SOURCE, "name": "crm", "groups": "shop"}), taxonomy)
+    assert json.loads(report.out.read_text())["group"] == first["group"]
+
+
+def test_ids_that_had_to_be_changed_stay_apart_and_tell_nobodys_address(write_lines: Write, taxonomy: Taxonomy) -> None:
+    ids = ["<aaa.1@mail>", "<aaa 1@mail>", "Ä", "Ö", "jo.smith@example.org", "x" * 60 + "1", "x" * 60 + "2"]
+    accepted, rejected = _import(write_lines("in.jsonl", *({"id": one, "message": f"hello {one}"} for one in ids)), taxonomy)
+    assert rejected == []
+    assert len({each["id"] for each in accepted}) == len(ids)
+    assert not any("smith" in each["id"] for each in accepted)
+
+
+def test_reports_quote_no_personal_data(write_lines: Write, taxonomy: Taxonomy) -> None:
+    line = {"message": "hello", "labels": {"category": "write to jo.smith@example.org"}}
+    source = write_lines("in.jsonl", line, {"message": "ok"})
+    _, [rejected] = _import(source, taxonomy)
+    assert "jo.smith" not in rejected["reason"] + source.with_name("out.import.json").read_text()
+    assert "[email]" in rejected["reason"]
+
+
+@pytest.mark.parametrize(("value", "is_kept"), [(False, True), ("false", True), ("0", True), ("no", True), ("TRUE", False), ("1", False)])
+def test_no_training_is_read_as_people_write_it(write_lines: Write, taxonomy: Taxonomy, value: object, is_kept: bool) -> None:
+    accepted, rejected = _import(write_lines("in.jsonl", {"message": "a", "no_training": value}, {"id": "x", "message": "b"}), taxonomy)
+    assert (len(accepted), rejected) == (1 + is_kept, [])
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("zammad", {"id": 1, "articles": [{"body": "<![n hello", "content_type": "text/html", "sender": "Customer"}]}),
+        ("zammad", {"id": 1, "articles": [{"body": "who wrote this"}]}),
+        ("zendesk", {"id": 1, "requester": "anna", "comments": 4}),
+        (
+            "label_studio",
+            {"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"from_name": "category", "value": {"choices": ["bug", "other"]}}]}]},
+        ),
+        ("chat", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "[" * 100_000}]}),
+    ],
+)
+def test_an_export_of_an_odd_shape_costs_its_row_alone(write_lines: Write, taxonomy: Taxonomy, form: str, row: dict[str, object]) -> None:
+    good = {
+        "messages": [{"role": "user", "content": "hi there"}, {"role": "assistant", "content": json.dumps(LABELS)}],
+        "id": 2,
+        "description": "hi there",
+    }
+    good |= {"articles": [{"body": "hi there", "sender_id": 2}], "data": {"text": "hi there"}, "annotations": [{"result": []}]}
+    accepted, rejected = _import(write_lines("in.jsonl", row, good), taxonomy, format=form)
+    assert [each["message"] for each in accepted] == ["hi there"]
+    assert [each["line"] for each in rejected] == [1]
+
+
+def test_an_agents_answer_never_becomes_the_message(write_lines: Write, taxonomy: Taxonomy) -> None:
+    articles = [{"body": "where is it", "sender_id": 2}, {"body": "on its way", "sender_id": 1}]
+    [candidate], _ = _import(write_lines("in.jsonl", {"id": 1, "title": "x", "group": "Shop", "articles": articles}), taxonomy, format="zammad")
+    assert candidate["message"] == "where is it"
+
+
+def test_spreadsheet_habits_are_understood(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"sep=;\r\nid;message;;\r\n1;hello;;\r\n;;;\r\n")
+    assert [row.record for row in read_csv_rows(path, delimiter=",", encoding="utf-8")] == [{"id": "1", "message": "hello"}]
+    path.write_bytes(b"id;message\n1;hello\n")
+    with pytest.raises(DatasetError, match="the header is one column"):
+        list(read_csv_rows(path, delimiter=",", encoding="utf-8"))
+    tabs = tmp_path / "b.tsv"
+    tabs.write_bytes(b"id\tmessage\n1\thello\n")
+    assert _import(tabs, taxonomy)[0][0]["id"] == "desk-1"
+
+
+def test_a_printed_export_and_one_on_a_line_are_both_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text in (
+        '{"tickets": [\n{"id": 1},\n{"id": 2}]}',
+        '\n[{"id": 1}, {"id": 2}]',
+        '{"tickets": [{"id": 1}, {"id": 2}], "count": 2}',
+        '{"id": 1}\n{"id": 2}',
+    ):
+        path.write_text(text)
+        assert [row.record for row in read_json_rows(path)] == [{"id": 1}, {"id": 2}], text
+    path.write_text('{"id": 1, "data": ["x"]}')
+    assert [row.record for row in read_json_rows(path)] == [{"id": 1, "data": ["x"]}]
+
+
+def test_defaults_encodings_and_delimiters_that_cannot_be_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    path = tmp_path / "map.toml"
+    head = '[source]\nname = "a"\nlicence = "b"\nconsent = "c"\n'
+    for table, fault in (
+        ('[defaults]\ncategory = "biling"', "did you mean 'billing'"),
+        ('[defaults]\nchannel = "telefax"', "'telefax' is no channel"),
+    ):
+        path.write_text(head + table)
+        with pytest.raises(DatasetError, match=fault):
+            load_mapping(path, taxonomy)
+    for line, fault in (('encoding = "utf8x"', "no text encoding"), ('encoding = "hex"', "no text encoding"), ("delimiter = '\"'", "delimiter")):
+        path.write_text(f"{line}\n{head}")
+        with pytest.raises(DatasetError, match=fault):
+            load_mapping(path, taxonomy)

@@ -9,6 +9,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,10 +21,11 @@ from triage.errors import ReleaseError, RunError, TriageError
 from triage.paths import file_digest, text_digest, weights_digest
 from triage.prompt import prompt_id
 from triage.release import MANIFEST_NAME, write_manifest
-from triage.run import RECORD_NAME, read_run_record
+from triage.run import RECORD_NAME, RunRecord, read_run_record
 from triage.taxonomy import load_taxonomy
 
 RUN_FILE = "finetune_run.json"
+BASE_NAME = "ticket-triage-base-17m"
 
 
 def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path | None = None, *, summary: str = "extracted") -> None:
@@ -35,37 +37,61 @@ def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path 
         TaxonomyError: the taxonomy cannot be read.
     """
     taxonomy = load_taxonomy(taxonomy_path)
-    record = read_run_record(model)
+    record = read_unchanged_run(model)
     if record.inputs["taxonomy"] != taxonomy.digest:
         raise ReleaseError(
             f"the run in {model} was trained for the taxonomy {record.inputs['taxonomy'][:12]}, not for {taxonomy.digest[:12]}",
             "pass the taxonomy it was trained for with --taxonomy",
         )
-    changed = [name for name, digest in record.outputs.items() if not (model / name).is_file() or file_digest(model / name) != digest]
+    fields = {
+        "name": name,
+        "prompt_kind": "tuned",
+        "prompt_id": prompt_id("tuned", taxonomy),
+        "summary": summary,
+        "text_budget": record.config["text_budget"],
+        "taxonomy": taxonomy.digest,
+        "dataset": record.inputs["train"],
+    }
+    write_bundle(out, model=model, base=base, run_file=RUN_FILE, fields=fields)
+
+
+def read_unchanged_run(folder: Path) -> RunRecord:
+    """The record of a finished run whose files are still the ones it wrote.
+
+    Raises:
+        RunError: it is not finished, or a file was changed since.
+    """
+    record = read_run_record(folder)
+    changed = [name for name, digest in record.outputs.items() if not (folder / name).is_file() or file_digest(folder / name) != digest]
     if changed:
-        raise RunError(f"the run in {model} is not what its record says: {', '.join(changed)}", "train it again")
-    if out.exists() and any(path.name not in {MODEL_FILE, TOKENIZER_FILE, RUN_FILE, MANIFEST_NAME} for path in out.iterdir()):
+        raise RunError(f"the run in {folder} is not what its record says: {', '.join(changed)}", "train it again")
+    return record
+
+
+def write_bundle(out: Path, *, model: Path, base: Path, run_file: str, fields: Mapping[str, object]) -> None:
+    """Export `model` into `out`, with the base's tokenizer, the run's record as `run_file`, and the manifest, replacing what was there.
+
+    `fields` are those of the manifest that the files do not tell.
+
+    Raises:
+        ReleaseError: `out` holds other things.
+    """
+    if out.exists() and any(path.name not in {MODEL_FILE, TOKENIZER_FILE, run_file, MANIFEST_NAME} for path in out.iterdir()):
         raise ReleaseError(f"{out} holds other things than an embedded release", "name a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST_NAME).unlink(missing_ok=True)  # until it is written again, this folder is no release
     export(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), out / MODEL_FILE)
     shutil.copyfile(base / TOKENIZER_FILE, out / TOKENIZER_FILE)
-    shutil.copyfile(model / RECORD_NAME, out / RUN_FILE)
+    shutil.copyfile(model / RECORD_NAME, out / run_file)
     template = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
     write_manifest(
         out,
         {
-            "name": name,
+            **fields,
             "engine": "embedded",
-            "base": {"name": "ticket-triage-base-17m", "revision": weights_digest(base), "license": "see the model card"},
-            "prompt_kind": "tuned",
-            "prompt_id": prompt_id("tuned", taxonomy),
-            "summary": summary,
-            "text_budget": record.config["text_budget"],
-            "taxonomy": taxonomy.digest,
+            "base": {"name": BASE_NAME, "revision": weights_digest(base), "license": "see the model card"},
             "tokenizer": file_digest(base / TOKENIZER_FILE),
             "chat_template": text_digest(template),
-            "dataset": record.inputs["train"],
         },
     )
     print(f"{out}: {sum(path.stat().st_size for path in out.iterdir()) / 1e6:.1f} MB")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from triage.errors import DatasetError
 from triage.paths import file_digest, text_digest
@@ -19,6 +19,7 @@ from triage.ticket import Message, Ticket, describe_faults, ticket_faults
 Split = Literal["train", "dev", "calibration", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
+Record = TypeVar("Record", bound=BaseModel)
 SHOWN_FAULTS = 20
 LONGEST_LINE_BYTES = 4 * 1024 * 1024
 TOO_LONG = f"the line is longer than {LONGEST_LINE_BYTES // 1024 // 1024} MiB and was not read"
@@ -132,22 +133,33 @@ def read_examples(paths: Iterable[Path], taxonomy: Taxonomy) -> tuple[list[Place
     faults: list[str] = []
     seen: dict[str, str] = {}
     for path in paths:
-        for line in read_lines(path):
-            place = f"{path}:{line.number}"
-            if line.record is None:
-                faults.append(f"{place}: {line.fault}")
-                continue
-            try:
-                example = Example.model_validate(line.record)
-            except ValidationError as error:
-                faults += [f"{place}: {fault}" for fault in describe_faults(error, Example)]
+        for number, example, wrong in read_records(path, Example):
+            place = f"{path}:{number}"
+            faults += [f"{place}: {fault}" for fault in wrong]
+            if example is None:
                 continue
             faults += [f"{place}: labels.{fault}" for fault in ticket_faults(example.labels, taxonomy)]
             if example.id in seen:
                 faults.append(f"{place}: the id {example.id!r} is also at {seen[example.id]}")
             seen[example.id] = place
-            placed.append(PlacedExample(example, path, line.number))
+            placed.append(PlacedExample(example, path, number))
     return placed, faults
+
+
+def read_records(path: Path, model: type[Record]) -> Iterator[tuple[int, Record | None, list[str]]]:
+    """Each line of a JSON Lines file as its number, the record of `model` that it holds or None, and what is wrong with it.
+
+    Raises:
+        DatasetError: the file cannot be opened.
+    """
+    for line in read_lines(path):
+        if line.record is None:
+            yield line.number, None, [line.fault]
+            continue
+        try:
+            yield line.number, model.model_validate(line.record), []
+        except ValidationError as error:
+            yield line.number, None, describe_faults(error, model)
 
 
 def list_faults(faults: Sequence[str]) -> str:
