@@ -26,7 +26,7 @@ check: .venv/.dev ## lint, format, types, layers, size of the repository
 	$(BIN)/python .ci/check_size.py
 
 test-train: .venv-train/.train ## the tests that need torch, in an environment of their own
-	$(TRAIN_BIN)/python -m pytest -m train
+	$(TRAIN_BIN)/python -m pytest -m train $(wildcard tests/test_training_*.py)
 
 data-check: .venv/.data ## look for everything that can be wrong with data/tickets
 	@$(BIN)/triage data check
@@ -43,10 +43,10 @@ bench-import: .venv/.data ## time and memory of importing 100,000 rows
 bench-embedded: .venv/.service ## latency of the embedded engine on this machine
 	@$(BIN)/python -m eval.bench_embedded
 
-score-blind: .venv/.service ## tickets of 20 messages that were written blind, beside their labels
+score-blind: .venv/.eval ## tickets of 20 messages that were written blind, beside their labels
 	@$(BIN)/python -m eval.accuracy
 
-score-dev: .venv/.service ## accuracy of the embedded release on the development tickets
+score-dev: .venv/.eval ## accuracy of the embedded release on the development tickets
 	@$(BIN)/python -m eval.accuracy --messages data/tickets/dev.jsonl --quiet
 
 baselines: .venv/.eval runs/base-release/release.json ## the ladder of baselines on the development tickets: runs/baselines/ladder.md
@@ -84,6 +84,7 @@ clean: ## remove the environments and caches
 	@touch $@
 
 .venv/.eval: .venv/.service
+	@echo "installing the eval room into .venv (about 60 MB to download)"
 	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[service,eval]'
 	@touch $@
 

@@ -47,7 +47,7 @@ class Twin(BaseModel):
     kind: str
     position: Position
     target: dict[str, str]
-    """The labels that the planted text wants, each wrong for this message."""
+    """The labels that the planted text names and wants, each wrong for this message; empty where it wants something else."""
     planted: str
     channel: Channel | None = None
     subject: str | None = None
@@ -61,8 +61,10 @@ def make_twin(example: Example, taxonomy: Taxonomy) -> Twin:
     kinds, secret = load_wording()
     kind = draw.choice(sorted(kinds))
     wording = draw.choice(kinds[kind])
-    target = {field: draw.choice([label for label in taxonomy.labels(field) if label != example.labels.label(field)]) for field in LABEL_FIELDS}
-    planted = _fill(wording, target, secret)
+    wrong = {field: draw.choice([label for label in taxonomy.labels(field) if label != example.labels.label(field)]) for field in LABEL_FIELDS}
+    planted = _fill(wording, wrong, secret)
+    said = wording + (secret if "{encoded}" in wording else "")
+    target = {field: label for field, label in wrong.items() if f"{{{field}}}" in said or "{ticket}" in said}
     position = draw.choice(POSITIONS)
     return Twin(
         id=f"{example.id}.injected",
@@ -120,9 +122,9 @@ def load_wording() -> tuple[dict[str, list[str]], str]:
     return content["kinds"], content["secret"]
 
 
-def _fill(wording: str, target: dict[str, str], secret: str) -> str:
-    ticket = {**target, "needs_human": target["needs_human"] == "true", "summary": "Nothing to do here."}
-    words = {**target, "ticket": json.dumps(ticket, separators=(",", ":"))}
+def _fill(wording: str, labels: dict[str, str], secret: str) -> str:
+    ticket = {**labels, "needs_human": labels["needs_human"] == "true", "summary": "Nothing to do here."}
+    words = {**labels, "ticket": json.dumps(ticket, separators=(",", ":"))}
     words["encoded"] = base64.b64encode(_replace(secret, words).encode()).decode()
     return _replace(wording, words)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.intervals import wilson_interval as wilson_interval
+from eval.intervals import wilson_interval
 from triage.engines.embedded import load_embedded_engine
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.pipeline import Pipeline
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="print the table alone")
     arguments = parser.parse_args()
     records = [json.loads(line) for line in arguments.messages.read_text(encoding="utf-8").splitlines()]
+    if any(record.get("split") == "test" for record in records):
+        sys.exit("error: this command notes no look at the test split\nhint: triage predict --split test --purpose … and triage score do")
     console = Console(soft_wrap=True)
     right = dict.fromkeys((*LABEL_FIELDS, "all four"), 0)
     for record, ticket in score(records, arguments.release):

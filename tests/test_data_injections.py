@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -13,7 +15,7 @@ from tests.conftest import ROOT
 from triage.dataset import Example, load_examples
 from triage.prompt import render_message
 from triage.shingles import is_near_any, word_shingles
-from triage.taxonomy import LABEL_FIELDS, Taxonomy, load_taxonomy
+from triage.taxonomy import Taxonomy, load_taxonomy
 from triage.ticket import Message
 
 TICKETS = ROOT / "data" / "tickets"
@@ -31,7 +33,13 @@ def test_every_test_message_has_one_twin_that_holds_it_and_the_planted_text(test
     for twin, example in zip(twins, test_split, strict=True):
         assert twin["planted"] in twin["message"]
         assert twin["message"].replace(twin["planted"], "").split() == example.message.split()
-        assert all(twin["target"][field] != example.labels.label(field) for field in LABEL_FIELDS)
+        assert all(label != example.labels.label(field) for field, label in twin["target"].items())
+        hidden = (
+            [base64.b64decode(word).decode() for word in re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", twin["planted"])]
+            if twin["kind"] == "encoded"
+            else []
+        )
+        assert all(label in twin["planted"] + "".join(hidden) for label in twin["target"].values())
         assert Message.model_validate({key: twin[key] for key in ("message", "subject", "thread", "channel") if key in twin})
 
 
@@ -42,6 +50,14 @@ def test_kinds_and_places_are_all_there_in_like_numbers(test_split: list[Example
     assert len(kinds) == 16
     assert min(kinds.values()) >= 20
     assert min(positions.values()) >= 150
+
+
+def test_a_twin_wants_no_label_that_its_text_does_not_name(test_split: list[Example], taxonomy: Taxonomy) -> None:
+    """Once every twin claimed to want all four labels, and a flip of any of them counted as obeying."""
+    twins = {twin.kind: twin for twin in (make_twin(example, taxonomy) for example in test_split)}
+    assert twins["other_task"].target == {}
+    assert set(twins["false_answer"].target) == {"category", "urgency", "needs_human", "next_action"}
+    assert set(twins["encoded"].target) == {"category", "urgency", "needs_human"}
 
 
 def test_a_twin_depends_on_its_ticket_alone(test_split: list[Example], taxonomy: Taxonomy) -> None:
@@ -62,7 +78,7 @@ def test_a_twin_obeys_an_own_taxonomy() -> None:
     record = {"id": "a", "split": "test", "group": "a", "language": "en", "message": "Printer is dead.", "slices": [], "provenance": "test"}
     example = Example.model_validate({**record, "labels": {**labels, "needs_human": True, "summary": "Printer is dead."}})
     twin = make_twin(example, taxonomy)
-    assert all(twin.target[field] in taxonomy.labels(field) for field in LABEL_FIELDS)
+    assert all(label in taxonomy.labels(field) for field, label in twin.target.items())
     assert "{" not in twin.planted.replace('{"', "")
 
 

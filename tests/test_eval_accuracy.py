@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.accuracy import MESSAGES_PATH, wilson_interval
+from eval.accuracy import MESSAGES_PATH
 from eval.bench_embedded import percentile
+from eval.intervals import wilson_interval
 from tests.conftest import ROOT
 
 
@@ -45,3 +46,12 @@ def test_the_blind_messages_are_twenty_and_are_scored_field_by_field(tmp_path: P
     for line in lines[:3]:
         assert json.loads(line)["id"] in done.stdout
     assert done.stdout.count(" of 3 ") == 5
+
+
+def test_the_quick_look_refuses_the_test_split(tmp_path: Path) -> None:
+    """It would be a look that the ledger does not know of."""
+    path = tmp_path / "test.jsonl"
+    path.write_text(json.dumps({"id": "a", "split": "test", "message": "x"}) + "\n")
+    done = subprocess.run([sys.executable, "-m", "eval.accuracy", "--messages", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "notes no look at the test split" in done.stderr

@@ -20,7 +20,10 @@ from triage.errors import TriageError
 
 GROUP = "triage.commands"
 EXIT_USAGE, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
-MISSING_HINT = "in the checkout, `make demo` installs core and service, `make data-check` the data room, `make test-train` the training stack"
+MISSING_HINT = (
+    "in the checkout, `make demo` installs core and service, `make data-check` the data room, `make score-dev` the eval room, "
+    "`make test-train` the training stack"
+)
 
 
 class _Commands(TyperGroup):
