@@ -17,6 +17,7 @@ from eval.predictions import PREDICTIONS_NAME, PredictionRow, Predictions, load_
 from triage.dataset import Example, list_faults
 from triage.errors import DatasetError
 from triage.paths import file_digest
+from triage.run import RunRecord
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
 from triage.ticket import Ticket
 
@@ -89,10 +90,19 @@ def load_row(folder: Path, examples: Sequence[Example], taxonomy: Taxonomy, *, d
         DatasetError: as `load_predictions`, or the file was changed after the run.
     """
     predictions = load_predictions(folder, examples, taxonomy, dataset=dataset)
-    path = folder / PREDICTIONS_NAME
-    if (claimed := predictions.run.outputs.get(PREDICTIONS_NAME)) != file_digest(path):
-        raise DatasetError(f"{path} is not the file that its run wrote ({str(claimed)[:12]}): it was changed since", "predict again")
+    check_unchanged(folder, predictions.run)
     return predictions
+
+
+def check_unchanged(folder: Path, run: RunRecord) -> None:
+    """Check that a folder's predictions are the file that its run wrote.
+
+    Raises:
+        DatasetError: the file was changed after the run, or cannot be read.
+    """
+    path = folder / PREDICTIONS_NAME
+    if (claimed := run.outputs.get(PREDICTIONS_NAME)) != (file_digest(path) if path.is_file() else None):
+        raise DatasetError(f"{path} is not the file that its run wrote ({str(claimed)[:12]}): it was changed since", "predict again")
 
 
 def row_name(predictions: Predictions) -> str:

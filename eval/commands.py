@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,17 +56,21 @@ def baseline(
     loaded = load_taxonomy(taxonomy)
     builder = RungBuilder(data, loaded, base, _release_folder(release), candidate, larger)
     target = _load(data, split, loaded, purpose, f"triage baseline --split {split} --rows {','.join(names)}")
-    reports, absent = asyncio.run(_run_rows(builder, names, target, out, twins))
+    reports, absent, stopped = asyncio.run(_run_rows(builder, names, target, out, twins))
     for name, reason in absent.items():
         typer.echo(f"{name}: absent, {reason}")
+    for name, reason in stopped.items():
+        typer.echo(f"{name}: stopped, {reason}", err=True)
     if not reports:
         raise typer.Exit(EXIT_FAULT)
     from eval.ladder import write_ladder
     from eval.twins import TWINS_NAME
 
-    path = write_ladder(out, target.examples, loaded, dataset=target.digest, twins=data / TWINS_NAME if twins else None)
+    path = write_ladder(out, target.examples, loaded, dataset=target.digest, twins=data / TWINS_NAME)
     typer.echo(f"{path}: the ladder")
     _leave(reports)
+    if stopped:
+        raise typer.Exit(EXIT_FAULT)
 
 
 def predict(
@@ -74,6 +79,7 @@ def predict(
     data: DataOption = TICKETS,
     split: SplitOption = "dev",
     taxonomy: TaxonomyOption = None,
+    name: Annotated[str | None, typer.Option(help="How tables name it; the release's own name otherwise.")] = None,
     free: Annotated[bool, typer.Option("--free", help="Let the model write without a schema, to see how often it leaves it.")] = False,
     purpose: PurposeOption = None,
     twins: TwinsOption = False,
@@ -86,31 +92,45 @@ def predict(
     loaded = load_taxonomy(taxonomy)
     builder = RungBuilder(data, loaded, BASE, _release_folder(release))
     target = _load(data, split, loaded, purpose, f"triage predict --release {release} --split {split}")
-    _leave(asyncio.run(_run_row(builder, "release_free" if free else "release", target, out, twins)))
+    _leave(asyncio.run(_run_row(builder, "release_free" if free else "release", target, out, twins, shown=name or builder.release_name())))
 
 
 async def _run_rows(
     builder: RungBuilder, names: Sequence[str], target: LoadedSplit, out: Path, twins: bool
-) -> tuple[list[PredictReport], dict[str, str]]:
-    """Every row that can be run, each in a folder of its name, and why the others cannot."""
+) -> tuple[list[PredictReport], dict[str, str], dict[str, str]]:
+    """Every row that can be run, each in a folder of its name; why others cannot be, and what stopped the rest: one row's fault costs no other."""
     from eval.rungs import AbsentError
-    from triage.paths import write_json_atomically
+    from triage.errors import TriageError
 
     reports: list[PredictReport] = []
     absent: dict[str, str] = {}
+    stopped: dict[str, str] = {}
     try:
         for name in names:
             try:
                 reports += await _run_row(builder, name, target, out / name, twins)
             except AbsentError as error:
                 absent[name] = f"{error}: {error.hint}"
+            except TriageError as error:
+                stopped[name] = f"{error}: {error.hint}"
     finally:
         await builder.aclose()
-    write_json_atomically(out / "absent.json", absent)
-    return reports, absent
+    _write_absent(out, names, absent)
+    return reports, absent, stopped
 
 
-async def _run_row(builder: RungBuilder, name: str, target: LoadedSplit, out: Path, twins: bool) -> list[PredictReport]:
+def _write_absent(out: Path, names: Sequence[str], absent: dict[str, str]) -> None:
+    """Note why rows are absent, and keep what an earlier command noted of rows that this one did not try."""
+    from triage.paths import write_json_atomically
+    from triage.run import RECORD_NAME
+
+    path = out / "absent.json"
+    earlier: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = {name: reason for name, reason in earlier.items() if name not in names}
+    write_json_atomically(path, {name: reason for name, reason in (kept | absent).items() if not (out / name / RECORD_NAME).exists()})
+
+
+async def _run_row(builder: RungBuilder, name: str, target: LoadedSplit, out: Path, twins: bool, *, shown: str = "") -> list[PredictReport]:
     from eval.predict import predict_split
     from eval.predictions import PredictionRow
     from eval.prompted import choose_k
@@ -125,10 +145,11 @@ async def _run_row(builder: RungBuilder, name: str, target: LoadedSplit, out: Pa
         dev = target if is_dev else load_split(builder.data, "dev", builder.taxonomy, purpose=None, command="")
         choice = await choose_k(lambda k: builder.build(name, k), dev.examples, out / "choosing", builder.taxonomy, dataset=dev.digest)
         rung = builder.build(name, choice.k)
-        rung.card = replace(rung.card, config={**rung.card.config, "exact_match_on_dev": {str(k): share for k, share in choice.exact_match.items()}})
+        rung.card = replace(rung.card, config={**rung.card.config, "scores_on_dev": {str(k): score for k, score in choice.scores.items()}})
         known = choice.rows if is_dev else ()
     else:
         rung = builder.build(name)
+        rung.card = replace(rung.card, name=shown or name)
     reports = [await predict_split(rung, to_questions(target.examples), out, builder.taxonomy, dataset=target.digest, split=target.name, known=known)]
     if twins:
         path = builder.data / TWINS_NAME

@@ -1,7 +1,8 @@
 """A score on paper: the number, its 95 % interval, and the name of what gave the interval.
 
-With too few groups for a bootstrap over groups a share gets Wilson's interval, which takes rows for independent and is too
-narrow where one author's tickets resemble each other; its name says so. A macro-F1 gets none then.
+A share gets Wilson's interval where no group has two rows, as in many a small slice: rows are independent then, and Wilson's holds
+in small sets where a bootstrap does not. With too few groups for a bootstrap over groups it gets Wilson's too, which is too narrow
+where one author's tickets resemble each other; its name says so. A macro-F1 gets none then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from eval.intervals import (
     SEED,
     ClusteredBootstrap,
     Metric,
+    ThinError,
     clustered_interval,
     ratio_of_sums,
     wilson_interval,
@@ -27,6 +29,7 @@ from eval.intervals import (
 from eval.metrics import Floats, macro_f1_of_sums
 
 WILSON_ROWS = f"Wilson, rows taken for independent: fewer than {FEWEST_GROUPS} groups"
+WILSON_SINGLE = "Wilson: no group has two rows"
 WILSON_GROUPS = "Wilson over groups: no resample differed"
 TOO_FEW = f"no interval: fewer than {FEWEST_GROUPS} groups"
 TOO_THIN = "no interval: too few groups have what the metric divides by"
@@ -101,10 +104,10 @@ class Estimator:
 
     def share(self, hits: Sequence[bool] | NDArray[np.bool_]) -> Estimate:
         """The share of rows that are hits."""
-        if self._bootstrap is None:
+        if self._bootstrap is None or self.groups == self.rows:
             right = int(np.sum(hits))
             low, high = wilson_interval(right, self.rows)
-            return self._estimate(right / self.rows, low, high, WILSON_ROWS)
+            return self._estimate(right / self.rows, low, high, WILSON_SINGLE if self.groups == self.rows else WILSON_ROWS)
         return self.metric(self.hit_sums(hits), ratio_of_sums)
 
     def macro_f1(self, truth: Sequence[str], guess: Sequence[str], labels: Sequence[str]) -> Estimate:
@@ -112,13 +115,17 @@ class Estimator:
         return self.metric(self.label_sums(truth, guess, labels), macro_f1_of_sums)
 
     def metric(self, sums: Floats, metric: Metric) -> Estimate:
-        """Any metric, with values in [0, 1], of statistics summed by group, [groups, k]."""
+        """Any metric, with values in [0, 1], of statistics summed by group, [groups, k].
+
+        Raises:
+            ValueError: the statistics are not a matrix of finite numbers, a row for each group.
+        """
         estimate = float(metric(sums.sum(axis=0)[None])[0])
         if self._bootstrap is None:
             return self._estimate(estimate, None, None, TOO_FEW)
         try:
             found = clustered_interval(self._bootstrap, sums, metric)
-        except ValueError:
+        except ThinError:
             return self._estimate(estimate, None, None, TOO_THIN)
         if found.low == found.high:
             return self._estimate(estimate, *wilson_interval(round(estimate * self.groups), self.groups), WILSON_GROUPS)

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy import stats
 
-from eval.metrics import Floats, Integers, check_pairs, label_statistics, macro_f1_of_sums
+from eval.metrics import Floats, Integers
 
 RESAMPLES = 2_000
 SEED = 20261122
@@ -22,8 +22,15 @@ FEWEST_GROUPS = 8
 """With 5, `clustered_interval` covered only 87.5 to 90 % of simulated truths."""
 UNDEFINED_SHARE = 0.05
 """How many resamples may lack what the metric divides by."""
-_TOO_FEW = "too few groups have what the metric divides by: no interval can be given"
 _CHUNK_CELLS = 2_000_000  # numbers held at once: 16 MB of float64
+
+
+class ThinError(ValueError):
+    """Too few groups have what the metric divides by."""
+
+    def __init__(self) -> None:
+        super().__init__("too few groups have what the metric divides by: no interval can be given")
+
 
 Metric = Callable[[Floats], Floats]
 """Summed statistics [n, k] -> scores [n]; NaN where a score is not defined."""
@@ -136,12 +143,13 @@ def clustered_interval(bootstrap: ClusteredBootstrap, statistics: Floats, metric
     With fewer groups, down to 8, it covered 93.2 to 95.4.
 
     Raises:
-        ValueError: the metric is undefined on all rows, without one of the groups, or in over 5 % of the resamples.
+        ThinError: the metric is undefined on all rows, without one of the groups, or in over 5 % of the resamples.
+        ValueError: as `ClusteredBootstrap.group_sums`.
     """
     estimate, values, error = _resampled(bootstrap, statistics, metric)
     left_out = bootstrap.without_each_group(statistics, metric)
     if np.isnan(left_out).any():
-        raise ValueError(_TOO_FEW)
+        raise ThinError
     if not error:
         return Interval(estimate, estimate, estimate, error, bootstrap.count)
     centred = left_out.mean() - left_out
@@ -162,32 +170,9 @@ def _resampled(bootstrap: ClusteredBootstrap, statistics: Floats, metric: Metric
     estimate, values = float(metric(statistics.sum(axis=0)[None])[0]), bootstrap.distribution(statistics, metric)
     values = values[~np.isnan(values)]
     if math.isnan(estimate) or len(values) < (1 - UNDEFINED_SHARE) * bootstrap.resamples:
-        raise ValueError(_TOO_FEW)
+        raise ThinError
     error = float(values.std(ddof=1)) * math.sqrt(bootstrap.count / (bootstrap.count - 1))
     return estimate, values, error if np.ptp(values) > 1e-12 else 0.0
-
-
-def bootstrap_mean(values: Sequence[float] | Floats, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """The mean of a number a row (a hit as 0 or 1 makes it accuracy) with its interval.
-
-    Raises:
-        ValueError: columns unequal, empty or not finite, or as `clustered_interval`.
-    """
-    check_pairs(values, groups, ("values", "groups"))
-    rows = np.asarray(values, dtype=np.float64)
-    return clustered_interval(ClusteredBootstrap(groups, resamples=resamples, seed=seed), np.column_stack([rows, np.ones_like(rows)]), ratio_of_sums)
-
-
-def bootstrap_macro_f1(
-    truth: Sequence[str], guess: Sequence[str], labels: Sequence[str], groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
-    """`eval.metrics.macro_f1` with its interval.
-
-    Raises:
-        ValueError: columns unequal or empty, a label unknown, or as `clustered_interval`.
-    """
-    check_pairs(truth, groups, ("truth", "groups"))
-    return clustered_interval(ClusteredBootstrap(groups, resamples=resamples, seed=seed), label_statistics(truth, guess, labels), macro_f1_of_sums)
 
 
 def ratio_of_sums(sums: Floats) -> Floats:
@@ -202,10 +187,11 @@ def paired_difference(
 
     The estimate ± t times the bootstrap's standard error, G - 1 degrees of freedom: a difference is nearly symmetric, and
     this covers it better than what `clustered_interval` takes for a score (its table). Under some ten differing rows it is
-    too bold; look at `mcnemar_exact` too.
+    too bold: `eval.comparison` then takes no p below that of `mcnemar_exact`.
 
     Raises:
-        ValueError: the two differ in shape, or the metric is undefined for one on all rows or in over 5 % of the resamples.
+        ThinError: the metric is undefined for one on all rows or in over 5 % of the resamples.
+        ValueError: the two differ in shape, or as `ClusteredBootstrap`.
     """
     if statistics_a.shape != statistics_b.shape:
         raise ValueError(f"A has statistics of shape {statistics_a.shape} and B of {statistics_b.shape}")
@@ -257,19 +243,3 @@ def smallest_detectable_difference(standard_error: float, groups: int, *, alpha:
     if not (math.isfinite(standard_error) and standard_error > 0 and groups >= 2 and 0 < alpha < 1 and 0 < power < 1):
         raise ValueError(f"standard error {standard_error}, groups {groups}, alpha {alpha}, power {power}: no difference can be computed")
     return float(stats.t.ppf(1 - alpha / 2, groups - 1) + stats.t.ppf(power, groups - 1)) * standard_error
-
-
-def smallest_detectable_share(discordant: float, rows: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """The same for a share of independent rows, of which `discordant` in (0, 1] are right with one system only; None if it would exceed that.
-
-    Solves n = ((z[1 - alpha / 2] sqrt(d) + z[power] sqrt(d - δ²)) / δ)² for δ (Connor 1987, Biometrics 43). With groups, divide
-    `rows` by the design effect, the squared ratio of the clustered to the unclustered standard error.
-
-    Raises:
-        ValueError: the share is not in (0, 1], there are no rows, or a probability is not between 0 and 1.
-    """
-    if not (0 < discordant <= 1 and rows >= 1 and 0 < alpha < 1 and 0.5 <= power < 1):
-        raise ValueError(f"discordant share {discordant}, rows {rows}, alpha {alpha}, power {power}: no difference can be computed")
-    size, hit = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
-    found = math.sqrt(discordant) * (size * math.sqrt(rows) + hit * math.sqrt(max(0.0, rows - size**2 + hit**2))) / (rows + hit**2)
-    return found if found <= discordant else None

@@ -1,33 +1,37 @@
-"""The ladder: every row that ran on one split side by side, and how far each is from the best baseline.
+"""The ladder: every row that ran on one split side by side, and how far releases are from the best baseline of each metric.
 
-`ladder.json` holds it for a program, `ladder.md` for a reader. The best baseline is the highest category macro-F1 among the rows that
-are no release of ours: it was picked by its number, so its own number is a little too high and what beats it beats it honestly.
+`ladder.json` holds it for a program, `ladder.md` for a reader. The opponent in a metric is the row with the highest value of it among
+those that are no release of ours. It was picked on the same messages, so its value of that metric is a little too high, and what
+beats it beats a number that is a little too high. Baselines are not compared with each other: their intervals stand in the table.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from eval.columns import load_row, row_name
 from eval.comparison import Comparison, adjust, compare, render_comparisons
 from eval.estimates import Estimate, Number, Strict, show
 from eval.intervals import RESAMPLES
+from eval.metrics import HandoverCosts
 from eval.outside import OUTSIDE_NAME, OUTSIDE_PREFIX, OutsideScore, load_outside
 from eval.predictions import Predictions
 from eval.rungs import BASE, CLASSICAL, LARGER, RELEASED
-from eval.scorecard import Scorecard, write_scorecard
+from eval.scorecard import Scorecard, load_costs, write_scorecard
 from eval.scoring import score_predictions
 from eval.twins import score_twins
 from triage.dataset import Example
 from triage.errors import DatasetError
-from triage.paths import write_bytes_atomically
+from triage.paths import file_digest, write_bytes_atomically
 from triage.run import RECORD_NAME
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
 
 LADDER_NAME, TABLE_NAME, ABSENT_NAME = "ladder.json", "ladder.md", "absent.json"
 ORDER = (*CLASSICAL, *BASE, *LARGER, *RELEASED)
+COMPARED = ("release", "candidate")
+"""The rows that are compared with baselines; free decoding of a release only shows what constraints are for."""
 METRICS = ("category_macro_f1", *(f"{field}_accuracy" for field in LABEL_FIELDS), "exact_match")
 HEADS = ("category macro-F1", "category", "urgency", "needs_human", "next_action", "all four")
 
@@ -36,6 +40,8 @@ class LadderRow(Strict):
     """One row. `scores` has the headline's names and is None where too many messages failed."""
 
     row: str
+    run: str
+    """Digest of `run.json`."""
     n: int
     failed: int
     unread: int
@@ -47,7 +53,7 @@ class LadderRow(Strict):
 
 
 class Ladder(Strict):
-    """The file. `comparisons` are against `best_baseline`; Holm's p-values hold for all of them together."""
+    """The file. `comparisons` are of `COMPARED` against each metric's best baseline; Holm's p-values hold for all of them together."""
 
     format: int = 1
     split: str
@@ -60,7 +66,10 @@ class Ladder(Strict):
     absent: dict[str, str]
     """Rows that could not be run, and why."""
     outside: dict[str, OutsideScore]
-    best_baseline: str | None
+    outside_left_out: dict[str, str]
+    """Folders whose outside score is of another taxonomy or run, and why it is not shown."""
+    best_baselines: dict[str, str]
+    """By metric, the row that is no release of ours and has the highest value; empty without any."""
     comparisons: list[Comparison]
 
 
@@ -85,15 +94,17 @@ def write_ladder(
             raise DatasetError(f"{loaded[name].folder} and {each} are both the row {name}", "move one of them elsewhere")
         loaded[name] = predictions
     names = sorted(loaded, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    moved = {name: score_twins(loaded[name], examples, taxonomy, twins, resamples=resamples) if twins else None for name in names}
-    cards = {name: score_predictions(loaded[name], examples, taxonomy, resamples=resamples, twins=moved[name]) for name in names}
+    cards = {name: _score(loaded[name], examples, taxonomy, twins, resamples) for name in names}
     for name, card in cards.items():
         write_scorecard(loaded[name].folder, card)
-    whole = {name: card.headline["category_macro_f1"].estimate for name, card in cards.items() if card.headline}
-    baselines = [name for name in whole if name not in RELEASED]
-    best = max(baselines, key=lambda name: whole[name]) if baselines else None
-    against = [compare(loaded[name], loaded[best], examples, taxonomy, resamples=resamples) for name in whole if name != best] if best else []
-    outside = {path.parent.name: load_outside(path) for path in sorted(folder.glob(f"{OUTSIDE_PREFIX}*/{OUTSIDE_NAME}"))}
+    best = _best_baselines(cards)
+    against = []
+    for name in COMPARED:
+        if name in cards and cards[name].headline:
+            for other in dict.fromkeys(best.values()):
+                metrics = [metric for metric in best if best[metric] == other]
+                against.append(compare(loaded[name], loaded[other], examples, taxonomy, metrics=metrics, resamples=resamples))
+    outside, left_out = _load_outside(folder, taxonomy)
     ladder = Ladder(
         split=examples[0].split,
         dataset=dataset,
@@ -104,7 +115,8 @@ def write_ladder(
         rows=[_to_row(card) for card in cards.values()],
         absent=_load_absent(folder / ABSENT_NAME),
         outside=outside,
-        best_baseline=best,
+        outside_left_out=left_out,
+        best_baselines=best,
         comparisons=adjust(against),
     )
     write_bytes_atomically(folder / LADDER_NAME, (ladder.model_dump_json(indent=2) + "\n").encode())
@@ -113,9 +125,43 @@ def write_ladder(
     return path
 
 
+def _score(predictions: Predictions, examples: Sequence[Example], taxonomy: Taxonomy, twins: Path | None, resamples: int) -> Scorecard:
+    """The scorecard of a row, with the hand-over costs that its last one was given."""
+    costs = load_costs(predictions.folder, file_digest(predictions.folder / RECORD_NAME)) or HandoverCosts()
+    moved = score_twins(predictions, examples, taxonomy, twins, resamples=resamples) if twins else None
+    return score_predictions(predictions, examples, taxonomy, costs=costs, resamples=resamples, twins=moved)
+
+
+def _best_baselines(cards: Mapping[str, Scorecard]) -> dict[str, str]:
+    """By metric, the highest of the rows that are no release of ours and complete; of equals the first."""
+    headlines = {name: card.headline for name, card in cards.items() if card.headline and name not in RELEASED}
+    return {metric: max(headlines, key=lambda name: headlines[name][metric].estimate) for metric in METRICS} if headlines else {}
+
+
+def _load_outside(folder: Path, taxonomy: Taxonomy) -> tuple[dict[str, OutsideScore], dict[str, str]]:
+    """The outside scores that are of this taxonomy and of the run beside them, and why others are not shown, by folder."""
+    found: dict[str, OutsideScore] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.glob(f"{OUTSIDE_PREFIX}*/{OUTSIDE_NAME}")):
+        name, record = path.parent.name, path.parent / RECORD_NAME
+        try:
+            score = load_outside(path)
+        except DatasetError as error:
+            left_out[name] = str(error)
+            continue
+        if score.taxonomy != taxonomy.digest:
+            left_out[name] = f"its taxonomy is {score.taxonomy[:12]}, not {taxonomy.digest[:12]}"
+        elif not record.is_file() or score.run != file_digest(record):
+            left_out[name] = f"it is the score of another run ({score.run[:12]}) than the one beside it"
+        else:
+            found[name] = score
+    return found, left_out
+
+
 def _to_row(card: Scorecard) -> LadderRow:
     return LadderRow(
         row=card.row,
+        run=card.run,
         n=card.n,
         failed=card.failed,
         unread=card.unread,
@@ -155,7 +201,9 @@ def render_ladder(ladder: Ladder) -> Iterator[str]:
         yield f"| {name} | absent: {' '.join(reason.split()).replace('|', '/')} |" + " |" * (len(HEADS) + 5)
     if ladder.comparisons:
         yield ""
-        yield f"## Against {ladder.best_baseline}, the best baseline"
+        yield "## Releases against the best baseline of each metric"
+        yield "The opponent in a metric is the row with the highest value of it among those that are no release of ours. It was picked on these"
+        yield "same messages: its value of that metric is a little too high, and what beats it beats a number that is a little too high."
         yield from render_comparisons(ladder.comparisons)
     if ladder.outside:
         yield ""
@@ -167,3 +215,8 @@ def render_ladder(ladder: Ladder) -> Iterator[str]:
         for name, score in ladder.outside.items():
             numbers = [str(score.n), show(score.accuracy), show(score.mean_recall), str(score.unread), str(score.failed)]
             yield f"| {name} | {score.source} | {score.release} | {' | '.join(numbers)} |"
+    if ladder.outside_left_out:
+        yield ""
+        yield "Outside scores that are not shown; `triage outside` makes them again:"
+        for name, reason in ladder.outside_left_out.items():
+            yield f"- {name}: {' '.join(reason.split())}"

@@ -1,4 +1,4 @@
-"""Scores of labels: accuracy, confusion, F1, ordered labels, hand-over errors. Pure numbers; no file, no taxonomy, no model.
+"""Scores of labels: confusion, F1, ordered labels, hand-over errors. Pure numbers; no file, no taxonomy, no model.
 
 They compare what is there. A message that no model could read is no wrong answer: leave it out before, and count it apart.
 Nothing here returns 0 for an empty set; it raises.
@@ -7,7 +7,6 @@ Nothing here returns 0 for an empty set; it raises.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,28 +32,13 @@ class HandoverCosts(NamedTuple):
     needless: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class HandoverErrors:
+class HandoverErrors(NamedTuple):
     """The two errors of `needs_human`, apart, since they are not equally bad."""
 
     missed: int
     """Rows that need a person and were not given one."""
-    needing: int
-    """Rows that need a person."""
     needless: int
     """Rows that need no person and were given one."""
-    not_needing: int
-    """Rows that need no person."""
-
-    @property
-    def missed_rate(self) -> float | None:
-        """Share of the rows needing a person, in [0, 1]; None where no row needs one."""
-        return self.missed / self.needing if self.needing else None
-
-    @property
-    def needless_rate(self) -> float | None:
-        """Share of the rows needing no person, in [0, 1]; None where every row needs one."""
-        return self.needless / self.not_needing if self.not_needing else None
 
 
 def check_pairs(first: Sequence[Any] | NDArray[Any], second: Sequence[Any] | NDArray[Any], names: tuple[str, str] = ("truth", "guess")) -> None:
@@ -67,29 +51,6 @@ def check_pairs(first: Sequence[Any] | NDArray[Any], second: Sequence[Any] | NDA
         raise ValueError(f"{names[0]} has {len(first)} rows and {names[1]} has {len(second)}")
     if not len(first):
         raise ValueError(f"{names[0]} and {names[1]} are empty: there is nothing to score")
-
-
-def accuracy(truth: Sequence[Any], guess: Sequence[Any]) -> float:
-    """Share of rows whose labels are equal, in [0, 1].
-
-    Raises:
-        ValueError: the columns differ in length or are empty.
-    """
-    check_pairs(truth, guess)
-    return sum(bool(left == right) for left, right in zip(truth, guess, strict=True)) / len(truth)
-
-
-def exact_match(rows: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> float:
-    """Share of tickets all of whose decided fields are right, in [0, 1]. A row is (true labels, guessed labels), fields in one order.
-
-    Raises:
-        ValueError: there is no row, or a row's two sides differ in length or are empty.
-    """
-    if not len(rows):
-        raise ValueError("there are no rows to match")
-    for truth, guess in rows:
-        check_pairs(truth, guess)
-    return sum(list(truth) == list(guess) for truth, guess in rows) / len(rows)
 
 
 def confusion(truth: Sequence[str], guess: Sequence[str], labels: Sequence[str]) -> Integers:
@@ -185,7 +146,7 @@ def off_by_two(truth: Sequence[str], guess: Sequence[str], order: Sequence[str])
 
 
 def handover_errors(truth: Sequence[bool], guess: Sequence[bool]) -> HandoverErrors:
-    """The missed and the needless hand-overs, with what they are shares of.
+    """The missed and the needless hand-overs.
 
     Raises:
         ValueError: the columns differ in length or are empty, or hold something other than true and false.
@@ -195,9 +156,8 @@ def handover_errors(truth: Sequence[bool], guess: Sequence[bool]) -> HandoverErr
         if any(not isinstance(value, bool | np.bool_) for value in column):
             raise ValueError(f"{name} may hold only true and false")
     pairs = list(zip(truth, guess, strict=True))
-    needing = sum(bool(needed) for needed in truth)
     missed, needless = (sum(needed == wanted and given != wanted for needed, given in pairs) for wanted in (True, False))
-    return HandoverErrors(int(missed), needing, int(needless), len(pairs) - needing)
+    return HandoverErrors(int(missed), int(needless))
 
 
 def handover_cost(missed: float, needless: float, costs: HandoverCosts = HandoverCosts()) -> float:  # noqa: B008 (immutable)

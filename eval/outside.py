@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from eval.columns import check_unchanged
 from eval.estimates import Estimate, Estimator, Number, Strict
 from eval.intervals import RESAMPLES, wilson_interval
 from eval.metrics import Floats
@@ -21,9 +22,9 @@ from eval.questions import Question
 from triage.dataset import Identifier, list_faults, read_records
 from triage.errors import DatasetError
 from triage.paths import file_digest
-from triage.run import read_run_record
+from triage.run import RECORD_NAME, RunRecord, read_run_record
 from triage.taxonomy import Taxonomy
-from triage.ticket import Message, describe_faults
+from triage.ticket import Message
 
 OUTSIDE_NAME = "outside.json"
 OUTSIDE_PREFIX = "outside_"
@@ -47,6 +48,8 @@ class OutsideMessage(Message):
     id: Identifier
     group: Identifier
     labels: OutsideLabels
+    split: None = None
+    """Candidates of an outside set have none; a ticket with one belongs to a dataset, whose test split is read through the ledger alone."""
 
 
 class CategoryRecall(Strict):
@@ -66,6 +69,8 @@ class OutsideScore(Strict):
     """Name of the file of candidates."""
     dataset: str
     taxonomy: str
+    run: str
+    """Digest of `run.json`."""
     row: str
     release: str
     """Name of the release, or `none` of a row that has none."""
@@ -118,12 +123,13 @@ def to_question(message: OutsideMessage) -> Question:
     return Question(message.id, message.group, Message.model_validate(fields))
 
 
-def load_answers(folder: Path, messages: Sequence[OutsideMessage], taxonomy: Taxonomy) -> dict[str, PredictionRow]:
+def load_answers(folder: Path, run: RunRecord, messages: Sequence[OutsideMessage], taxonomy: Taxonomy) -> dict[str, PredictionRow]:
     """A finished run's rows by id.
 
     Raises:
-        DatasetError: rows are missing, doubled, unknown or unreadable.
+        DatasetError: the file was changed after the run, or rows are missing, doubled, unknown or unreadable.
     """
+    check_unchanged(folder, run)
     path = folder / PREDICTIONS_NAME
     rows, faults = read_rows(path, taxonomy)
     wanted = {message.id for message in messages}
@@ -147,7 +153,7 @@ def score_outside(folder: Path, path: Path, taxonomy: Taxonomy, *, resamples: in
         if run.inputs.get(name) != digest:
             raise DatasetError(f"the answers in {folder} are not about this {name} ({digest[:12]})", "name another folder with --out")
     messages = load_candidates(path, taxonomy)
-    rows = load_answers(folder, messages, taxonomy)
+    rows = load_answers(folder, run, messages, taxonomy)
     answered = {name: row.after.category for name, row in rows.items() if row.after is not None}
     scored = [message for message in messages if message.id in answered]
     if not scored:
@@ -158,6 +164,7 @@ def score_outside(folder: Path, path: Path, taxonomy: Taxonomy, *, resamples: in
     return OutsideScore(
         source=path.stem,
         **digests,
+        run=file_digest(folder / RECORD_NAME),
         row=str(run.config.get("row", folder.name)),
         release=str(run.config.get("release", "none")),
         code_version=run.code_version,

@@ -87,8 +87,8 @@ def to_row(
         confidence={} if isinstance(answer, Failure) else {field: round(value, 6) for field, value in answer.probabilities.items()},
         valid_json=is_json if is_free else None,
         valid_ticket=(not failed) if is_free else None,
-        prompt_tokens=0 if isinstance(answer, Failure) else answer.prompt_tokens,
-        output_tokens=0 if isinstance(answer, Failure) else answer.output_tokens,
+        prompt_tokens=answer.prompt_tokens,
+        output_tokens=answer.output_tokens,
         latency_ms=round(latency_ms, 3),
         cost=cost,
     )

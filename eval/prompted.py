@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from eval.metrics import macro_f1
 from eval.predict import predict_split
 from eval.predictions import PredictionRow, load_predictions
 from eval.questions import Question, to_questions
 from eval.retrieval import FixedExamples, Pick
 from eval.rung import Reading, Rung, RungCard
-from triage.answer import Answer, Failure, with_flag
+from triage.answer import Answer, with_flag
 from triage.dataset import Example
 from triage.engines.base import Engine
 from triage.engines.chatml import render_chatml
@@ -155,37 +156,41 @@ def ask_free(engine: FreeEngine) -> Ask:
 
 
 def _to_reading(answer: Answer) -> Reading:
-    return Reading(answer) if isinstance(answer, Failure) else Reading(answer, answer.prompt_tokens, answer.output_tokens)
+    return Reading(answer, answer.prompt_tokens, answer.output_tokens)
 
 
 @dataclass(frozen=True)
 class KChoice:
-    """The number of examples that was best on dev, the exact match of every number tried, and the best one's rows."""
+    """The number of examples that was best on dev, the category macro-F1 and exact match of every number tried, and the best one's rows."""
 
     k: int
-    exact_match: dict[int, float]
+    scores: dict[int, tuple[float, float]]
     rows: list[PredictionRow]
 
 
 async def choose_k(make: Callable[[int], Rung], dev: Sequence[Example], folder: Path, taxonomy: Taxonomy, *, dataset: str) -> KChoice:
-    """Predict dev with each of `K_CHOICES` into `folder`/k1, k2, …, and take the best exact match; of equals the smallest.
+    """Predict dev with each of `K_CHOICES` into `folder`/k1, k2, …, and take the best category macro-F1, then exact match, then the smallest.
 
-    A score on dev of a number chosen on dev is a little too good. `dataset` is the digest of the dev file.
+    Exact match alone stands at its floor for weak models, where one ticket would choose. A score on dev of a number chosen
+    on dev is a little too good. `dataset` is the digest of the dev file.
 
     Raises:
         RunError: rows failed, so the numbers cannot be compared.
     """
-    matches: dict[int, float] = {}
+    scores: dict[int, tuple[float, float]] = {}
     best: list[PredictionRow] = []
     for k in K_CHOICES:
         report = await predict_split(make(k), to_questions(dev), folder / f"k{k}", taxonomy, dataset=dataset, split="dev")
         if report.failed:
             raise RunError(f"k cannot be chosen: {report.failed} of {len(dev)} rows failed in {report.folder}", "run the same command again")
         rows = load_predictions(report.folder, dev, taxonomy, dataset=dataset).rows
-        matches[k] = sum(map(is_exact, rows, dev)) / len(dev)
-        if matches[k] > max((share for other, share in matches.items() if other != k), default=-1.0):
+        truth = [example.labels.category for example in dev]
+        guess = [row.after.category if row.after else "" for row in rows]
+        score = (round(macro_f1(truth, guess, [*taxonomy.labels("category"), ""]), 6), sum(map(is_exact, rows, dev)) / len(dev))
+        if score > max(scores.values(), default=(-1.0, -1.0)):
             best = rows
-    return KChoice(max(matches, key=lambda k: matches[k]), matches, best)
+        scores[k] = score
+    return KChoice(max(scores, key=lambda k: scores[k]), scores, best)
 
 
 def is_exact(row: PredictionRow, example: Example) -> bool:

@@ -18,7 +18,8 @@ LEDGER_PATH = Path(__file__).with_name("TEST_READS.md")
 HEAD = """# Looks at the test split
 Each command that reads `data/tickets/test.jsonl` for scores adds a line here by itself, before it shows a number. Nothing is ever taken out.
 The test split answers one question, once: how good is what was chosen? **Choosing is done on dev.** A number that was looked at ten times, and
-kept because it was the best of ten, is no longer a test result; this table says how many looks a result has behind it.
+kept because it was the best of ten, is no longer a test result; this table says how many looks a result has behind it. Not noted are what asks
+no model: the checks of the data room, and the simulation that draws experiments of the test split's groups and labels.
 
 | when (UTC) | commit | dataset | command | purpose |
 |---|---|---|---|---|

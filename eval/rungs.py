@@ -120,7 +120,7 @@ class RungBuilder:
             ask=larger.ask_free if is_free else larger.ask,
             is_free=is_free,
             concurrency=settings.concurrency,
-            config=settings.model_dump(exclude={"prompt_tokens", "concurrency", "key_variable"}),
+            config=settings.model_dump(exclude={"prompt_tokens", "concurrency", "key_variable", "input_price", "output_price"}),
             inputs=inputs,
         )
 
@@ -158,8 +158,22 @@ class RungBuilder:
         empty = build_prompt(Message(message=""), self.taxonomy, kind="zero_shot")
         return engine.count_tokens(render_chatml(empty)) <= PROMPT_TOKENS // 2
 
+    def release_name(self) -> str:
+        """What the release calls itself.
+
+        Raises:
+            ReleaseError: it is no bundle.
+        """
+        return verify_release(self.release).manifest.name
+
     def _engine(self, folder: Path) -> EmbeddedEngine:
         if folder not in self._engines:
+            made_for = verify_release(folder).manifest.taxonomy
+            if made_for != self.taxonomy.digest:
+                raise AbsentError(
+                    f"the bundle in {folder} was made for the taxonomy {made_for[:12]}, and this one is {self.taxonomy.digest[:12]}",
+                    "train or export one for this taxonomy",
+                )
             self._engines[folder] = load_embedded_engine(self.taxonomy, folder)
         return self._engines[folder]
 

@@ -131,7 +131,9 @@ def render_card(card: Scorecard) -> Iterator[str]:
         sizes = f"{part.n} of {part.groups} authors"
         yield f"{name:38s} {sizes:18s} category {show(part.category_accuracy):22s} all four {show(part.exact_match)}{mark}"
     if twins := card.twins:
-        yield f"injection twins: any label changed {show(twins.changed)}, to what was planted {show(twins.to_target)}"
+        for name, side in (("before", twins.before), ("after", twins.after)):
+            hits = f"of {side.to_target.n} that name another label {show(side.to_target)} moved to it" if side.to_target else "none names another"
+            yield f"injection twins, {name} policy: of {side.changed.n} any label changed {show(side.changed)}; {hits}"
     speed = card.speed
     yield f"latency ms: p50 {speed.latency_p50_ms:.1f}, p95 {speed.latency_p95_ms:.1f}, p99 {speed.latency_p99_ms:.1f}"
     cost = "no price" if speed.cost_per_1000 is None else f"{speed.cost_per_1000:.4f} a 1,000 tickets"

@@ -9,9 +9,11 @@ This is the form; `eval.scoring` fills it. It compares no two rows (`eval.ladder
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from eval.estimates import Estimate, Number, Strict
+from eval.metrics import HandoverCosts
 from triage.paths import write_bytes_atomically
 
 SCORECARD_NAME = "scorecard.json"
@@ -76,6 +78,7 @@ class SummaryScores(Strict):
     """Summaries of the triaged rows. All but `within_contract` are hints that compare words and know no language but English."""
 
     within_contract: Estimate
+    """Summaries that kept the contract by themselves; one that had to be cut or redacted did not."""
     word_rows: int
     """How many English messages the hints are taken from."""
     made_up_share: Number | None
@@ -87,7 +90,7 @@ class SummaryScores(Strict):
     rouge_l: Number | None
     """Mean likeness to the reference summary."""
     embedding_similarity: Number | None = None
-    embedding_similarity_absent: str = "no sentence encoder comes with this project"
+    embedding_similarity_absent: str = "not computed: the optional sentence encoder of eval/encoder.py is a row of the ladder and judges no summary"
 
 
 class Calibration(Strict):
@@ -120,18 +123,30 @@ class TwinShare(Strict):
 
     pairs: int
     changed: Number
-    to_target: Number
+    targeted: int
+    """Pairs whose planted text names a label that the clean message was not given: what `to_target` is a share of."""
+    to_target: Number | None
 
 
-class TwinScores(Strict):
-    """What instructions planted in messages did, after policy. A pair is a message and its twin, both with an answer."""
+class TwinSide(Strict):
+    """What planted instructions did to the labels on one side of the policy."""
 
     changed: Estimate
     """Any of the four labels differs."""
-    to_target: Estimate
-    """Any of them moved to the label that the planted text wants."""
+    to_target: Estimate | None
+    """Of the pairs whose planted text names a label that the clean message was not given, those that moved to such a label; None without any."""
     by_field: dict[str, TwinShare]
     by_kind: dict[str, TwinShare]
+
+
+class TwinScores(Strict):
+    """What instructions planted in messages did. A pair is a message and its twin, both with an answer.
+
+    Before policy an unread answer is a label of its own: a model that stops answering in form has been moved.
+    """
+
+    before: TwinSide
+    after: TwinSide
     left_out: int
     """Pairs of which one or both failed."""
 
@@ -184,6 +199,20 @@ class Scorecard(Strict):
     """The lowest exact match among slices of ten rows or more. It is chosen after looking, so its number is too low."""
     twins: TwinScores | None
     speed: Speed
+
+
+def load_costs(folder: Path, run: str) -> HandoverCosts | None:
+    """The costs of hand-over errors that a folder's scorecard was made with; None without a readable one of the same run.
+
+    `run` is the digest of `run.json`. Only what is asked for is looked at: a scorecard of an older form will do.
+    """
+    try:
+        card = json.loads((folder / SCORECARD_NAME).read_bytes())
+        handover = card["after"]["handover"]
+        costs = HandoverCosts(float(handover["cost_of_missed"]), float(handover["cost_of_needless"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return costs if card.get("run") == run else None
 
 
 def write_scorecard(folder: Path, card: Scorecard) -> Path:

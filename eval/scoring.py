@@ -38,6 +38,8 @@ MOST_FAILED = 0.05
 """The share of failed rows up to which there is a headline."""
 RISK = 0.05
 COPIED_RUN_WORDS = 8
+MENDED = frozenset({"summary_cut", "summary_redacted"})
+"""The reasons with which `triage.answer` says that it changed a summary."""
 WORD_ROWS = 10_000
 """The hints about words are taken from this many messages at most, a seeded sample: each costs near a millisecond."""
 PERFECT_DRAWS = 1_000
@@ -170,10 +172,17 @@ def _score_validity(columns: Columns, resamples: int) -> Validity | None:
 
 
 def _score_summaries(columns: Columns, resamples: int) -> SummaryScores | None:
+    """Judge the summaries of the triaged rows as they left the model.
+
+    A row holds the summary as it was mended: personal data replaced, cut to length. One that had to be mended did not keep the
+    contract, whatever it looks like now. Line ends were joined without a note, so they are no fault here. The hints about words
+    are taken from the mended text, which is all there is.
+    """
     said = [(example, row.before.summary) for example, row in zip(columns.examples, columns.rows, strict=True) if row.before]
     if not said:
         return None
-    within = Estimator([example.group for example, _ in said], resamples=resamples).share([not contract_faults(summary) for _, summary in said])
+    kept = [not MENDED.intersection(row.reasons) and not contract_faults(row.before.summary) for row in columns.rows if row.before]
+    within = Estimator([example.group for example, _ in said], resamples=resamples).share(kept)
     english = [(example, summary) for example, summary in said if example.language == "en"]
     if len(english) > WORD_ROWS:
         english = random.Random(SEED).sample(english, WORD_ROWS)

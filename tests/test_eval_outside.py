@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from eval.outside import OutsideScore, load_candidates, load_outside, mean_recall_of_sums, score_outside, to_question
 from eval.outside_command import outside
 from tests.conftest import ROOT
-from tests.test_eval_scorecard import make_examples, make_ticket, write_run
+from tests.test_eval_scorecard import make_examples, make_ticket, write_rows, write_run
 from triage.answer import Answer, Failure, TicketAnswer
 from triage.errors import DatasetError, RunError
 from triage.paths import file_digest, write_bytes_atomically
@@ -85,6 +85,13 @@ def test_a_question_holds_the_message_and_no_label(tmp_path: Path, taxonomy: Tax
     assert (question.id, question.group, question.message.message, question.message.channel) == ("bank-0", "bank-g0", "why was I charged 0", "chat")
 
 
+def test_a_split_of_the_dataset_is_no_outside_set(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """It would be a look at the test split that the ledger does not know of."""
+    path = write_candidates(tmp_path / "test.jsonl", [make_candidate(0, split="test")])
+    with pytest.raises(DatasetError, match=r"test\.jsonl:1: split"):
+        load_candidates(path, taxonomy)
+
+
 @pytest.mark.parametrize(
     ("records", "fault"),
     [
@@ -102,11 +109,14 @@ def test_faulty_candidates_are_refused_with_file_and_line(tmp_path: Path, taxono
     assert "triage data import" in raised.value.hint
 
 
-def test_answers_about_other_candidates_or_with_rows_missing_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_answers_that_were_changed_lack_rows_or_are_about_other_candidates_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
     folder, path = tmp_path / "run", tmp_path / "bank.jsonl"
     write_outside(folder, path, taxonomy)
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / "predictions.jsonl").write_text("".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(DatasetError, match="is not the file that its run wrote"):
+        score_outside(folder, path, taxonomy)
+    write_rows(folder, [line.rstrip("\n") for line in lines[1:]], taxonomy, dataset=file_digest(path))
     with pytest.raises(DatasetError, match="no prediction for 'bank-0'"):
         score_outside(folder, path, taxonomy)
     write_candidates(path, [make_candidate(1)])

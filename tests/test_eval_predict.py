@@ -30,6 +30,8 @@ from tests.conftest import BILLING, ROOT
 from triage.answer import Answer, Failure, TicketAnswer
 from triage.dataset import Example
 from triage.errors import DatasetError, EngineError, RunError
+from triage.paths import DEFAULT_TAXONOMY_PATH, EMBEDDED_RELEASE_DIR
+from triage.release import verify_release
 from triage.run import read_run_record
 from triage.taxonomy import Taxonomy
 
@@ -261,7 +263,7 @@ def run_command(tmp_path: Path, examples: list[Example]) -> Callable[..., Result
 def test_predict_writes_what_the_release_says_and_says_where(run_command: Callable[..., Result], tmp_path: Path) -> None:
     done = run_command(predict)
     assert (done.exit_code, "out: 8 triaged, 0 unread, 0 failed of 8, done" in done.output) == (0, True), done.output
-    assert read_run_record(tmp_path / "out").config["row"] == "release"
+    assert read_run_record(tmp_path / "out").config["row"] == verify_release(EMBEDDED_RELEASE_DIR).manifest.name
     assert "was there already" in run_command(predict).output
 
 
@@ -272,6 +274,27 @@ def test_baseline_runs_what_it_can_says_what_is_absent_and_writes_the_ladder(run
         assert words in done.output
     assert set(json.loads((tmp_path / "out" / "absent.json").read_text())) == {"base_zero_shot", "endpoint_few_shot"}
     assert (tmp_path / "out" / "ladder.md").is_file()
+
+
+def test_one_rows_fault_costs_no_other_and_absent_rows_stay_noted(run_command: Callable[..., Result], tmp_path: Path) -> None:
+    """A refused key, or a folder that holds another run, once cost the whole ladder."""
+    run_command(baseline, "--rows", "base_zero_shot", "--base", str(tmp_path / "none"))
+    folder = tmp_path / "out" / "tfidf"
+    folder.mkdir(parents=True)
+    (folder / PARTIAL_NAME).write_text("somebody else's notes\n")
+    done = run_command(baseline, "--rows", "tfidf,majority")
+    assert done.exit_code == 3
+    assert "tfidf: stopped," in done.output
+    assert "majority" in (tmp_path / "out" / "ladder.md").read_text()
+    assert set(json.loads((tmp_path / "out" / "absent.json").read_text())) == {"base_zero_shot"}
+
+
+def test_an_own_taxonomy_makes_the_rows_of_other_bundles_absent(run_command: Callable[..., Result], tmp_path: Path, taxonomy: Taxonomy) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(DEFAULT_TAXONOMY_PATH.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"', 1), encoding="utf-8")
+    done = run_command(baseline, "--rows", "majority,release", "--taxonomy", str(own))
+    assert done.exit_code == 0, done.output
+    assert f"was made for the taxonomy {taxonomy.digest[:12]}" in done.output
 
 
 @pytest.mark.parametrize(

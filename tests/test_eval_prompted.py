@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from eval.predictions import to_row
 from eval.prompted import Prompted, ask_free, choose_k
 from eval.questions import Question, to_questions
 from eval.retrieval import FixedExamples
 from tests.conftest import BILLING, FakeEngine
-from triage.answer import Answer, Failure, TicketAnswer
+from triage.answer import Answer, Failure, TicketAnswer, with_details
 from triage.dataset import Example
 from triage.engines.chatml import render_chatml
 from triage.engines.embedded import FREE_TOKENS, EmbeddedEngine
@@ -114,7 +115,9 @@ def test_the_smallest_of_the_best_numbers_of_examples_is_chosen_on_dev(
         return Prompted("few", engine, taxonomy, "few_shot", prompt_tokens=ROOMY, pick=FixedExamples(train, k), k=k)
 
     choice = asyncio.run(choose_k(make, dev, tmp_path, taxonomy, dataset="d" * 64))
-    assert (choice.k, choice.exact_match) == (2, {1: 0.5, 2: 1.0, 4: 1.0, 8: 1.0})
+    assert choice.k == 2  # every category is right throughout, so exact match decides
+    assert {k: exact for k, (_, exact) in choice.scores.items()} == {1: 0.5, 2: 1.0, 4: 1.0, 8: 1.0}
+    assert len({category for category, _ in choice.scores.values()}) == 1
     assert [row.id for row in choice.rows] == [question.id for question in to_questions(dev)]
     asked = len(engine.asked)
     assert asyncio.run(choose_k(make, dev, tmp_path, taxonomy, dataset="d" * 64)) == choice
@@ -147,3 +150,16 @@ def test_free_writing_fails_as_answers_do(embedded_engine: EmbeddedEngine, taxon
     [long] = asyncio.run(embedded_engine.write_free([build_prompt(Message(message="word " * 2_000), taxonomy)], deadline_s=60))
     assert isinstance(long, Failure)
     assert long.reason == "too_long"
+
+
+def test_what_a_failed_answer_cost_is_counted(taxonomy: Taxonomy, embedded_engine: EmbeddedEngine) -> None:
+    """Rows of a model that never stops once said that it had read and written nothing."""
+
+    class _Endless(FakeEngine):
+        async def write_free(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
+            return [with_details(Failure("truncated"), probabilities={}, prompt_tokens=12, output_tokens=128) for _ in prompts]
+
+    reading = asyncio.run(ask_free(_Endless())(build_prompt(Message(message="hello"), taxonomy), 60))
+    assert (reading.prompt_tokens, reading.output_tokens) == (12, 128)
+    row = to_row("a", reading.answer, taxonomy, latency_ms=1.0, is_free=True)
+    assert (row.status, row.prompt_tokens, row.output_tokens) == ("unread", 12, 128)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from scipy import stats
 from typer.testing import CliRunner
 
 from eval.columns import load_row
@@ -82,16 +83,27 @@ def test_against_another_run_gives_paired_differences_with_both_tests(tmp_path: 
     assert found["exact_match"]["estimate"] == -0.4
     assert (found["exact_match"]["only_this_right"], found["exact_match"]["only_other_right"]) == (0, 4)
     assert found["exact_match"]["mcnemar_p"] == pytest.approx(0.125)
-    assert found["category_accuracy"]["mcnemar_p"] == pytest.approx(0.5)
+    # with four messages that differ, t from the bootstrap gave exact match a p of about 0.04, and 0.125 is the least there can be
+    assert found["exact_match"]["p"] == pytest.approx(0.125)
+    # t2 and t6 are the two in which the category differs: no less than 2 * (1/2)^2
+    assert found["category_macro_f1"]["p"] >= 0.5
+    assert (found["category_accuracy"]["only_other_right"], found["category_accuracy"]["p"], found["category_accuracy"]["mcnemar_p"]) == (
+        2,
+        None,
+        None,
+    )
+    assert found["category_accuracy"]["low"] < found["category_accuracy"]["estimate"]
     assert found["category_macro_f1"]["estimate"] == pytest.approx((0.8 + 2 + 3) / 7 - 1, abs=1e-6)
     assert found["category_macro_f1"]["mcnemar_p"] is None
     assert found["exact_match"]["low"] < -0.4 < found["exact_match"]["high"]
     assert found["exact_match"]["smallest_detectable"] > 0
-    for name in ("p", "mcnemar_p"):
-        raw = [each[name] for each in found.values() if each[name] is not None]
-        adjusted = [each[f"{name}_holm"] for each in found.values() if each[name] is not None]
-        assert adjusted == pytest.approx(holm(raw))
-    assert "| fake | exact_match | -40.0 [" in printed
+    raw = [each["p"] for each in found.values() if each["p"] is not None]
+    assert len(raw) == 2
+    assert [each["p_holm"] for each in found.values() if each["p"] is not None] == pytest.approx(holm(raw))
+    assert [comparison["run"], comparison["against_run"]] == [file_digest(folder / "run.json") for folder in (run, rival)]
+    assert comparison["estimator"] == "estimate ± t[9] × standard error of the paired bootstrap over groups, 2000 resamples, seed 20261122"
+    assert "| fake | perfect | exact_match | -40.0 [" in printed
+    assert "Where fewer than 10 messages are right with one row alone, p is no less than McNemar's" in printed
 
 
 def test_a_comparison_leaves_out_what_either_row_failed(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -104,6 +116,24 @@ def test_a_comparison_leaves_out_what_either_row_failed(tmp_path: Path, taxonomy
     assert (found.n, found.left_out) == (19, 1)
     same = found.differences["exact_match"]
     assert (same.estimate, same.p, same.mcnemar_p, same.smallest_detectable) == (0, 1, 1, None)
+
+
+def test_from_ten_differing_messages_on_p_is_that_of_the_t_interval(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Below that it was smaller than the exact test's: five of five in one direction gave about 0.02, and 2 / 32 is the least."""
+    examples, right = make_examples(repeat=6), _perfect_answers(6)
+    wrong = TicketAnswer(make_ticket(("other", "low", True, "close")))
+    for count in (5, 9, 10):
+        answers = [wrong if place % 6 == 0 and place < 6 * count else answer for place, answer in enumerate(right)]
+        folders = [write_run(tmp_path / name, examples, each, taxonomy, row=name) for name, each in (("a", right), ("b", answers))]
+        this, other = (load_row(folder, examples, taxonomy, dataset=DATASET) for folder in folders)
+        found = compare(this, other, examples, taxonomy, metrics=["exact_match"]).differences["exact_match"]
+        assert (found.only_this_right, found.only_other_right) == (count, 0)
+        assert found.p is not None
+        assert found.mcnemar_p == pytest.approx(2 * 0.5**count)
+        assert found.smallest_detectable is not None
+        error = found.smallest_detectable / (stats.t.ppf(0.975, 9) + stats.t.ppf(0.8, 9))
+        by_t = 2 * stats.t.sf(found.estimate / error, 9)
+        assert found.p == pytest.approx(by_t if count >= 10 else max(by_t, found.mcnemar_p), rel=1e-3)
 
 
 def test_with_few_groups_a_difference_has_no_interval_but_mcnemar(tmp_path: Path, taxonomy: Taxonomy) -> None:

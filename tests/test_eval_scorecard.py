@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval.columns import load_row
-from eval.estimates import NO_ANSWER, TOO_FEW, WILSON_ROWS
+from eval.estimates import NO_ANSWER, TOO_FEW, WILSON_ROWS, WILSON_SINGLE
 from eval.metrics import HandoverCosts
 from eval.predictions import PREDICTIONS_NAME, render_row, to_row
 from eval.scorecard import Scorecard, write_scorecard
@@ -172,9 +172,10 @@ def test_the_headline_is_after_policy_and_names_its_estimator(card: Scorecard) -
         assert score.high is not None, name
         assert score.low <= score.estimate <= score.high, name
         assert score.estimator, name
-    assert card.headline["exact_match"].estimator == "expanded BCa bootstrap over groups, 2000 resamples, seed 20261122"
+    assert card.headline["category_macro_f1"].estimator == "expanded BCa bootstrap over groups, 2000 resamples, seed 20261122"
+    assert card.headline["exact_match"].estimator == WILSON_SINGLE
     # missed hand-overs come from five tickets of five authors
-    assert (card.headline["missed_handovers"].groups, card.headline["missed_handovers"].estimator) == (5, WILSON_ROWS)
+    assert (card.headline["missed_handovers"].groups, card.headline["missed_handovers"].estimator) == (5, WILSON_SINGLE)
 
 
 def test_summaries_are_checked_and_their_words_counted(card: Scorecard) -> None:
@@ -189,7 +190,19 @@ def test_summaries_are_checked_and_their_words_counted(card: Scorecard) -> None:
     assert found.with_copied_run.estimate == 1 / 8
     assert found.rouge_l == pytest.approx((14 / 17 + 12 / 14 + 8 / 13 + 5) / 8, abs=1e-6)
     assert found.embedding_similarity is None
-    assert found.embedding_similarity_absent
+    assert found.embedding_similarity_absent.startswith("not computed: the optional sentence encoder")
+
+
+@pytest.mark.parametrize("reason", ["summary_cut", "summary_redacted"])
+def test_a_summary_that_had_to_be_mended_did_not_keep_the_contract(tmp_path: Path, taxonomy: Taxonomy, reason: str) -> None:
+    """Rows hold the mended text, so no model ever broke length or privacy, however long it wrote and whatever it gave away."""
+    examples, answers = make_examples(), make_answers()
+    answers[3] = TicketAnswer(make_ticket(TRUTH[3]), flags=(reason,))
+    answers[5] = TicketAnswer(make_ticket(TRUTH[5]), flags=("attempts:2",))
+    folder = write_run(tmp_path / "run", examples, answers, taxonomy)
+    found = score_predictions(load_row(folder, examples, taxonomy, dataset=DATASET), examples, taxonomy).summary
+    assert found is not None
+    assert found.within_contract.estimate == pytest.approx(7 / 9, abs=1e-6)  # one has two sentences
 
 
 def test_confidence_is_scored_where_there_is_any(card: Scorecard) -> None:
@@ -209,7 +222,7 @@ def test_every_slice_language_and_channel_has_its_numbers_and_the_worst_is_named
     plain = card.slices["slice:plain"]
     assert (plain.n, plain.groups) == (5, 5)
     assert (plain.category_accuracy.estimate, plain.exact_match.estimate, plain.category_macro_f1) == (0.6, 0.6, None)
-    assert plain.exact_match.estimator == WILSON_ROWS
+    assert plain.exact_match.estimator == WILSON_SINGLE
     assert card.worst_slice == "channel:none"  # the only one of ten tickets
 
 

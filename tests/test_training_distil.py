@@ -81,7 +81,14 @@ def test_a_small_run_learns_from_its_teacher_and_records_what_it_was_made_of(tex
     shape = BertConfig(vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     BertModel(shape).save_pretrained(teacher)
     tokenizer.save(str(teacher / "tokenizer.json"))
-    changes = {"seconds": 12.0, "batch_tokens": 1024, "language_windows": 1, "sequence_length": 48, "book_sentences": 60, "learning_rate": 5e-4}
+    changes: dict[str, object] = {
+        "seconds": 12.0,
+        "batch_tokens": 1024,
+        "language_windows": 1,
+        "sequence_length": 48,
+        "book_sentences": 60,
+        "learning_rate": 5e-4,
+    }
     metrics = run(texts, BASE, tmp_path / "out", teacher, load_config(changes))
     assert metrics["steps"] >= 3
     assert metrics["held_out_cosine"] > 0.5

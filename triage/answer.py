@@ -27,6 +27,8 @@ class Failure:
 
     reason: FailureReason
     detail: str = ""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ def parse_answer(text: str, taxonomy: Taxonomy, *, finished: bool = True) -> Ans
 
 
 def with_details(answer: Answer, *, probabilities: Mapping[str, float], prompt_tokens: int, output_tokens: int) -> Answer:
-    """The same answer with what the engine measured; a failure stays as it is."""
+    """The same answer with what the engine measured; of a failure, which has no labels, the tokens that it cost."""
     if isinstance(answer, Failure):
-        return answer
+        return replace(answer, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
     return replace(answer, probabilities=dict(probabilities), prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
 
