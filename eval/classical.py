@@ -59,13 +59,16 @@ class TfidfLogistic:
         config = {"summary": "lead", "inverse_regularisation": INVERSE_REGULARISATION, "words": [1, 2], "characters": [2, 5]}
         self.card = RungCard("tfidf", config, {"train": digest}, packages=PACKAGES)
         self._train, self._taxonomy = train, taxonomy
+        self._features = text_features()
+        self._heads: FieldHeads | None = None
 
     def prepare(self) -> None:
         """Fit."""
-        self._features = text_features()
-        self._heads = FieldHeads(self._features.fit_transform([render_message(example) for example in self._train]), self._train)
+        if self._heads is None:
+            self._heads = FieldHeads(self._features.fit_transform([render_message(example) for example in self._train]), self._train)
 
     async def read(self, question: Question) -> Reading:
+        assert self._heads is not None, "read before prepare"
         labels, shares = self._heads.decide(self._features.transform([render_message(question.message)]))
         return to_reading(labels, shares, question.message, self._taxonomy)
 

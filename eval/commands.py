@@ -61,15 +61,16 @@ def baseline(
         typer.echo(f"{name}: absent, {reason}")
     for name, reason in stopped.items():
         typer.echo(f"{name}: stopped, {reason}", err=True)
-    if not reports:
-        raise typer.Exit(EXIT_FAULT)
     from eval.ladder import write_ladder
     from eval.twins import TWINS_NAME
+    from triage.run import RECORD_NAME
 
+    if not any(out.glob(f"*/{RECORD_NAME}")):
+        raise typer.Exit(EXIT_FAULT)
     path = write_ladder(out, target.examples, loaded, dataset=target.digest, twins=data / TWINS_NAME)
     typer.echo(f"{path}: the ladder")
     _leave(reports)
-    if stopped:
+    if stopped or not reports:
         raise typer.Exit(EXIT_FAULT)
 
 
@@ -144,8 +145,9 @@ async def _run_row(builder: RungBuilder, name: str, target: LoadedSplit, out: Pa
         is_dev = target.name == "dev"
         dev = target if is_dev else load_split(builder.data, "dev", builder.taxonomy, purpose=None, command="")
         choice = await choose_k(lambda k: builder.build(name, k), dev.examples, out / "choosing", builder.taxonomy, dataset=dev.digest)
+        scores = {str(k): {"category_macro_f1": category, "exact": exact} for k, (category, exact) in choice.scores.items()}
         rung = builder.build(name, choice.k)
-        rung.card = replace(rung.card, config={**rung.card.config, "scores_on_dev": {str(k): score for k, score in choice.scores.items()}})
+        rung.card = replace(rung.card, config={**rung.card.config, "scores_on_dev": scores})
         known = choice.rows if is_dev else ()
     else:
         rung = builder.build(name)
@@ -170,7 +172,8 @@ def _describe(report: PredictReport) -> str:
 def _leave(reports: Sequence[PredictReport]) -> None:
     """Leave with 3 where messages got no answer: the scores would be about fewer messages than they say."""
     if failed := sum(report.failed for report in reports):
-        typer.echo(f"{failed} messages got no answer; the same command asks them again", err=True)
+        again = sum(report.failed for report in reports if report.is_current)
+        typer.echo(f"{failed} messages got no answer; the same command asks {again} of them again", err=True)
         raise typer.Exit(EXIT_FAULT)
 
 
@@ -213,5 +216,6 @@ def _endpoint_settings(
     try:
         return EndpointSettings(base_url=url, model=model, key_variable=key_variable, input_price=input_price, output_price=output_price)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors(include_input=False)]
+        found = error.errors(include_input=False)
+        faults = [": ".join([*map(str, item["loc"]), item["msg"].removeprefix("Value error, ")]) for item in found]
         raise SettingsError(f"the endpoint cannot be used: {'; '.join(faults)}", "mend these options") from None

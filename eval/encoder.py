@@ -48,12 +48,15 @@ class EncoderLogistic:
         config = {"summary": "lead", "inverse_regularisation": INVERSE_REGULARISATION, "encoder": "all-MiniLM-L6-v2", "tokens": LONGEST_TOKENS}
         self.card = RungCard("encoder", config, {"train": digest, "encoder": DIGESTS["model.safetensors"]}, packages=(*PACKAGES, "tokenizers"))
         self._train, self._taxonomy, self._encoder = train, taxonomy, encoder
+        self._heads: FieldHeads | None = None
 
     def prepare(self) -> None:
         """Embed the train split and fit; minutes on a busy machine."""
-        self._heads = FieldHeads(self._encoder.embed([render_message(example) for example in self._train]), self._train)
+        if self._heads is None:
+            self._heads = FieldHeads(self._encoder.embed([render_message(example) for example in self._train]), self._train)
 
     async def read(self, question: Question) -> Reading:
+        assert self._heads is not None, "read before prepare"
         labels, shares = self._heads.decide(self._encoder.embed([render_message(question.message)]))
         return to_reading(labels, shares, question.message, self._taxonomy)
 

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from eval.rung import Reading
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
@@ -58,16 +58,30 @@ class EndpointSettings(BaseModel):
     """The most tokens of an answer."""
     prompt_tokens: Annotated[int, Field(ge=256)] = 6_000
     """The longest prompt, in tokens of three bytes."""
+    message_tokens: Annotated[int, Field(ge=64)] = 2_000
+    """The most of a message that is shown, in tokens of three bytes, where instructions and answer leave room for it."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """Requests at once."""
 
     @field_validator("base_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            raise ValueError("it has to be http(s)://host[:port]/path, with a port from 1 to 65535") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("it has to be http(s)://host[:port]/path, without a name, a password or a query")
+        if port == 0:
+            raise ValueError("the port has to be from 1 to 65535")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("input_price and output_price go together, since one alone gives no cost")
+        return self
 
 
 class Endpoint:
@@ -84,11 +98,11 @@ class Endpoint:
 
     name = "endpoint"
     prompt_kind: PromptKind = "zero_shot"
-    text_budget = 384
 
     def __init__(self, settings: EndpointSettings, taxonomy: Taxonomy, *, pause_s: float = 1.0) -> None:
         self.settings = settings
         self.release = settings.model
+        self.text_budget = settings.message_tokens
         self._taxonomy, self._pause_s = taxonomy, pause_s
         key = os.environ.get(settings.key_variable, "").strip()
         if not re.fullmatch(r"[\x21-\x7e]*", key):
@@ -162,6 +176,8 @@ class Endpoint:
                 if response.status_code == httpx.codes.OK:
                     return self._read(response)
                 failure = self._refusal(response)
+                if failure.reason == "too_long":
+                    return Reading(failure, cost=None if self.settings.input_price is None else 0.0)
                 if response.status_code not in RETRIED or failure.reason != "unavailable":
                     return Reading(failure)
                 wait_s = _retry_after_s(response, wait_s)

@@ -3,7 +3,10 @@
 Each row is flushed to `predictions.partial.jsonl` as it is made; the first line of that file says what run it is. A later run
 of the same rung on the same split goes on there: rows that are done are kept, rows that failed (the infrastructure's fault) are
 asked again, and another rung, dataset or configuration is refused. The finished file is that of a run that was never stopped,
-byte for byte but the measured `latency_ms`. A run that ended with failed rows takes them up again when it is run once more.
+byte for byte but the measured `latency_ms`. A run that ended with failed rows takes them up again when it is run once more; its
+files stay as they are until the new ones replace them.
+
+A run is of one version of the code. A finished one of another version is kept and said to be, an unfinished one is begun anew.
 
 Labels never come here: a rung sees a `Question`.
 """
@@ -26,11 +29,11 @@ from eval.memory import peak_rss_mib, reset_peak_rss
 from eval.predictions import PREDICTIONS_NAME, PredictionRow, render_row, to_row
 from eval.questions import Question
 from eval.rung import Reading, Rung
-from eval.unfinished import PARTIAL_NAME, read_finished_run, reopen_run, resume_run
+from eval.unfinished import PARTIAL_NAME, check_outputs, read_finished_run, reopen_run, resume_run
 from triage.answer import Failure
 from triage.errors import DatasetError, RunError, TriageError
 from triage.paths import lock_file, write_bytes_atomically
-from triage.run import RunClock, RunRecord, write_run_record
+from triage.run import RunClock, RunRecord, code_version, write_run_record
 from triage.taxonomy import Taxonomy
 
 MOST_FAILURES_IN_A_ROW = 20
@@ -48,8 +51,13 @@ class PredictReport:
 
     @property
     def failed(self) -> int:
-        """Rows without an answer; the same command asks them again."""
+        """Rows without an answer; the same command asks them again, unless another version of the code made the run."""
         return int(self.record.metrics["failed"])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this version of the code made the run."""
+        return self.record.code_version == code_version()
 
 
 async def predict_split(
@@ -69,7 +77,8 @@ async def predict_split(
     `clock` gives seconds, for `latency_ms` alone.
 
     Raises:
-        DatasetError: there is no question, `out` holds another run or cannot be written, or another process is writing it.
+        DatasetError: there is no question, `out` holds another run, one that is damaged, or cannot be written, or another process
+            is writing it.
         RunError: `MOST_FAILURES_IN_A_ROW` messages in a row got no answer. What was written stays.
         TriageError: the rung says that no message can be answered. What was written stays.
     """
@@ -78,7 +87,7 @@ async def predict_split(
     card = rung.card
     inputs = {"dataset": dataset, "taxonomy": taxonomy.digest, **card.inputs}
     identity = json.loads(json.dumps({"config": {"row": card.name, "split": split, "is_free": card.is_free, **card.config}, "inputs": inputs}))
-    partial = out / PARTIAL_NAME
+    partial, version = out / PARTIAL_NAME, code_version()
     try:
         out.mkdir(parents=True, exist_ok=True)
         is_new = not partial.exists()
@@ -86,14 +95,22 @@ async def predict_split(
             lock_file(stream, partial)
             try:
                 finished = read_finished_run(out, identity)
+                if finished is not None and (finished.code_version != version or not int(finished.metrics["failed"])):
+                    check_outputs(out, finished)
+                    if finished.code_version != version:
+                        _notice(f"{out}: made by another version of the code ({finished.code_version[:20]}); remove the folder to run it anew")
+                    partial.unlink(missing_ok=True)
+                    return PredictReport(out, finished, len(questions), is_old=True)
+                if finished is not None and not partial.stat().st_size:
+                    rows = reopen_run(stream, out, finished, identity, version)
+                else:
+                    rows, other = resume_run(stream, partial, identity, version, known)
+                    if other is not None:
+                        _notice(f"{out}: begun by another version of the code ({other[:20] or 'not said'}), so it is begun anew")
             except TriageError:
                 if is_new:
-                    partial.unlink()
+                    partial.unlink(missing_ok=True)
                 raise
-            if finished is not None and not int(finished.metrics["failed"]):
-                partial.unlink(missing_ok=True)
-                return PredictReport(out, finished, len(questions), is_old=True)
-            rows = reopen_run(stream, out, identity) if finished is not None else resume_run(stream, partial, identity, known)
             return await _Predicting(rung, questions, out, taxonomy, identity, stream, rows, clock).finish()
     except OSError as error:
         raise DatasetError(
@@ -163,7 +180,7 @@ class _Predicting:
             RunError: it is one failure too many.
         """
         answer = reading.answer
-        row = to_row(question.id, answer, self._taxonomy, latency_ms=latency_ms, cost=reading.cost, is_free=self._rung.card.is_free)
+        row = to_row(question.id, answer, self._taxonomy, latency_ms=latency_ms, cost=reading.cost, is_prompted=self._rung.card.is_prompted)
         if row.status != "failed":
             row = row.model_copy(update={"prompt_tokens": reading.prompt_tokens, "output_tokens": reading.output_tokens})
         self._rows[row.id] = row
@@ -207,6 +224,10 @@ async def _run_all(workers: Sequence[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _notice(text: str) -> None:
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(text)
 
 
 def _most_common(reasons: Counter[str]) -> str:

@@ -48,8 +48,9 @@ class PredictionRow(BaseModel):
     confidence: dict[str, Probability] = {}
     """The probability of each decided field's label, before policy; empty where the row has none."""
     valid_json: bool | None = None
-    """Of free text alone: whether it was a JSON object, and whether that was a ticket of the taxonomy. None where decoding was constrained."""
+    """Whether a model that was asked with a prompt wrote a JSON object, inside a schema or freely. None for fitted rows and failed ones."""
     valid_ticket: bool | None = None
+    """Whether that object was a ticket of the taxonomy. None where `valid_json` is."""
     prompt_tokens: Annotated[int, Field(ge=0)] = 0
     output_tokens: Annotated[int, Field(ge=0)] = 0
     latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,16 +68,16 @@ class Predictions:
 
 
 def to_row(
-    identifier: str, answer: TicketAnswer | Failure, taxonomy: Taxonomy, *, latency_ms: float, cost: float | None = None, is_free: bool = False
+    identifier: str, answer: TicketAnswer | Failure, taxonomy: Taxonomy, *, latency_ms: float, cost: float | None = None, is_prompted: bool = False
 ) -> PredictionRow:
-    """The row of one answer. `is_free` says that decoding was not constrained, so that validity is a finding."""
+    """The row of one answer. `is_prompted` says that a model was asked with a prompt, so that validity is a finding."""
     if isinstance(answer, Failure) and answer.reason in INFRASTRUCTURE:
         return PredictionRow(
             id=identifier, status="failed", before=None, after=None, decided_by=None, reasons=[answer.reason], latency_ms=round(latency_ms, 3)
         )
     decision = decide(answer, taxonomy)
     failed = isinstance(answer, Failure)
-    is_json = not isinstance(answer, Failure) or answer.detail.startswith(("fields at fault", "labels outside"))
+    is_json = not isinstance(answer, Failure) or answer.is_json
     return PredictionRow(
         id=identifier,
         status="unread" if failed else "triaged",
@@ -85,8 +86,8 @@ def to_row(
         decided_by=decision.decided_by,
         reasons=list(decision.reasons),
         confidence={} if isinstance(answer, Failure) else {field: round(value, 6) for field, value in answer.probabilities.items()},
-        valid_json=is_json if is_free else None,
-        valid_ticket=(not failed) if is_free else None,
+        valid_json=is_json if is_prompted else None,
+        valid_ticket=(not failed) if is_prompted else None,
         prompt_tokens=answer.prompt_tokens,
         output_tokens=answer.output_tokens,
         latency_ms=round(latency_ms, 3),

@@ -33,7 +33,7 @@ Ask = Callable[[Prompt, float], Coroutine[Any, Any, Reading]]
 """Asks a model one prompt, to be answered within so many seconds."""
 K_CHOICES = (1, 2, 4, 8)
 MESSAGE_TOKENS = 384
-"""The most of a message that is shown, in the engine's tokens, as the embedded release is served."""
+"""The most of a message that the embedded base is shown, in its tokens, as the embedded release is served."""
 DEADLINE_S = 120.0
 SPARE_TOKENS = 2
 """A text next to a template's marks can take a token or two more than by itself."""
@@ -57,6 +57,7 @@ class Prompted:
         prompt_tokens: the longest prompt that leaves room for an answer, in the engine's tokens.
         pick: chooses the examples; none for `tuned` and `zero_shot`.
         k: how many of them.
+        message_tokens: the most of a message that is shown, in the engine's tokens; `tuned` has the engine's own budget.
         instructed: whether the taxonomy's instructions go in.
         ask: another way of asking than `engine.answer`, for example without a schema.
         deadline_s: how long one message may take.
@@ -73,6 +74,7 @@ class Prompted:
         prompt_tokens: int,
         pick: Pick | None = None,
         k: int = 0,
+        message_tokens: int = MESSAGE_TOKENS,
         instructed: bool = True,
         ask: Ask | None = None,
         is_free: bool = False,
@@ -87,13 +89,14 @@ class Prompted:
         self._ask = ask or ask_engine(engine)
         self._message_tokens: int | None = None
         frame = self._count(self._render(Message(message=""), ()))
-        self._message_tokens = engine.text_budget if how == "tuned" else max(1, min(MESSAGE_TOKENS, prompt_tokens - frame - SPARE_TOKENS))
+        self._message_tokens = engine.text_budget if how == "tuned" else max(1, min(message_tokens, prompt_tokens - frame - SPARE_TOKENS))
         settings = {"how": how, "k": k, "instructed": self._instructed, "prompt_tokens": prompt_tokens, "message_tokens": self._message_tokens}
         self.card = RungCard(
             name,
             {**settings, **(config or {})},
             {"prompt": self._prompt_id(), **(inputs or {})},
             is_free=is_free,
+            is_prompted=True,
             concurrency=concurrency,
             packages=("onnxruntime", "tokenizers", "numpy", "httpx"),
         )
@@ -161,7 +164,10 @@ def _to_reading(answer: Answer) -> Reading:
 
 @dataclass(frozen=True)
 class KChoice:
-    """The number of examples that was best on dev, the category macro-F1 and exact match of every number tried, and the best one's rows."""
+    """The number of examples that was best on dev, the category macro-F1 and exact match of every number tried.
+
+    `rows` are the best one's, for a run of the same rung; none where another version of the code made them.
+    """
 
     k: int
     scores: dict[int, tuple[float, float]]
@@ -182,13 +188,14 @@ async def choose_k(make: Callable[[int], Rung], dev: Sequence[Example], folder: 
     for k in K_CHOICES:
         report = await predict_split(make(k), to_questions(dev), folder / f"k{k}", taxonomy, dataset=dataset, split="dev")
         if report.failed:
-            raise RunError(f"k cannot be chosen: {report.failed} of {len(dev)} rows failed in {report.folder}", "run the same command again")
+            hint = "run the same command again" if report.is_current else f"remove {report.folder}, then run the same command again"
+            raise RunError(f"k cannot be chosen: {report.failed} of {len(dev)} rows failed in {report.folder}", hint)
         rows = load_predictions(report.folder, dev, taxonomy, dataset=dataset).rows
         truth = [example.labels.category for example in dev]
         guess = [row.after.category if row.after else "" for row in rows]
         score = (round(macro_f1(truth, guess, [*taxonomy.labels("category"), ""]), 6), sum(map(is_exact, rows, dev)) / len(dev))
         if score > max(scores.values(), default=(-1.0, -1.0)):
-            best = rows
+            best = rows if report.is_current else []
         scores[k] = score
     return KChoice(max(scores, key=lambda k: scores[k]), scores, best)
 

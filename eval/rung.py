@@ -30,7 +30,9 @@ class RungCard:
     inputs: Mapping[str, str]
     """Digests of what it was made from: training tickets, prompt, release."""
     is_free: bool = False
-    """Whether decoding is not constrained, so that validity is a finding."""
+    """Whether decoding is not constrained by a schema."""
+    is_prompted: bool = False
+    """Whether a model is asked with a prompt, so that validity is a finding; a fitted rung's tickets are valid by construction."""
     concurrency: int = 1
     """How many messages it is asked at once."""
     packages: tuple[str, ...] = ()
@@ -43,7 +45,7 @@ class Rung(Protocol):
     card: RungCard
 
     def prepare(self) -> None:
-        """Make ready to read, for example fit. Called once before the first message, and only where one is left to read."""
+        """Make ready to read, for example fit. Called before the first message of each split that has one left; a second call does nothing."""
         ...
 
     async def read(self, question: Question) -> Reading:

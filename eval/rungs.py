@@ -115,12 +115,13 @@ class RungBuilder:
             self.taxonomy,
             how,
             prompt_tokens=settings.prompt_tokens,
+            message_tokens=settings.message_tokens,
             pick=pick,
             k=k,
             ask=larger.ask_free if is_free else larger.ask,
             is_free=is_free,
             concurrency=settings.concurrency,
-            config=settings.model_dump(exclude={"prompt_tokens", "concurrency", "key_variable", "input_price", "output_price"}),
+            config=settings.model_dump(exclude={"prompt_tokens", "message_tokens", "concurrency", "key_variable", "input_price", "output_price"}),
             inputs=inputs,
         )
 

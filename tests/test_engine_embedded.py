@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from tests.hostile import compose, repeats, seeds, wrappers
 from triage.answer import Failure, TicketAnswer
 from triage.engines.base import Engine
-from triage.engines.embedded import EmbeddedEngine, load_embedded_engine
+from triage.engines.chatml import render_chatml
+from triage.engines.embedded import EmbeddedEngine, _ContextError, load_embedded_engine
 from triage.paths import EMBEDDED_RELEASE_DIR, PACKAGE_DIR
 from triage.pipeline import Pipeline
 from triage.prompt import ChatMessage, Prompt, build_prompt
@@ -163,3 +164,27 @@ def test_a_failing_session_is_a_failure_and_takes_no_neighbour_along(embedded_en
         embedded_engine._session = session
     assert first == Failure("unavailable", "the model failed: RuntimeError")
     assert isinstance(second, TicketAnswer)
+
+
+def test_an_answer_that_outgrew_the_context_says_what_it_cost(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
+    """Its row once said that nothing had been read or written."""
+
+    class Full:
+        calls = 0
+
+        def run(self, *words: object) -> object:
+            self.calls += 1
+            if self.calls > 1:
+                raise _ContextError
+            return session.run(*words)
+
+    session = embedded_engine._session
+    prompt = build_prompt(Message(message="hello"), taxonomy)
+    embedded_engine._session = Full()
+    try:
+        answer = embedded_engine.answer_now(prompt, deadline_s=60)
+    finally:
+        embedded_engine._session = session
+    assert isinstance(answer, Failure)
+    assert (answer.reason, answer.prompt_tokens) == ("truncated", embedded_engine.count_tokens(render_chatml(prompt)))
+    assert answer.output_tokens > 0

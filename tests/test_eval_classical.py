@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,24 @@ def test_tfidf_learns_words_and_gives_each_label_its_probability(taxonomy: Taxon
     assert answer.probabilities["needs_human"] == 1.0  # the train split knows one label alone
     assert _read(TfidfLogistic(train, taxonomy, digest=DIGEST), "where is the parcel, no tracking") == answer
     assert rung.card.inputs == {"train": DIGEST}
+
+
+def test_a_second_call_of_prepare_does_nothing(taxonomy: Taxonomy, train: list[Example]) -> None:
+    """With --twins every fitted row was fitted twice."""
+
+    class _Counted(list[Example]):
+        read = 0
+
+        def __iter__(self) -> Iterator[Example]:
+            self.read += 1
+            return super().__iter__()
+
+    counted = _Counted(train)
+    rung = TfidfLogistic(counted, taxonomy, digest=DIGEST)
+    rung.prepare()
+    once = counted.read
+    rung.prepare()
+    assert counted.read == once > 0
 
 
 def test_a_message_without_a_known_word_is_answered(taxonomy: Taxonomy, train: Sequence[Example]) -> None:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eval.endpoint import Endpoint, EndpointSettings
-from eval.rung import Reading
+from eval.rung import Reading, RungCard
+from eval.rungs import RungBuilder
 from tests.chat_server import ChatServer, Response, completion, refusal
 from tests.conftest import BILLING
 from triage.answer import Failure, TicketAnswer
@@ -210,6 +212,41 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(taxonomy: Taxonomy, 
 def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="host"):
         EndpointSettings(base_url=url, model="m")
+
+
+@pytest.mark.parametrize("url", ["http://a:65536/v1", "http://a:99999/v1", "http://a:port/v1", "http://a:0/v1"])
+def test_a_port_out_of_range_is_a_fault_of_the_settings(url: str) -> None:
+    """It once passed, and every message failed with an error of httpx."""
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        EndpointSettings(base_url=url, model="m")
+
+
+@pytest.mark.parametrize("price", ["input_price", "output_price"])
+def test_one_price_alone_is_refused(price: str) -> None:
+    """It was taken, and no cost was ever shown."""
+    with pytest.raises(ValueError, match="go together"):
+        EndpointSettings.model_validate({"base_url": "http://a/v1", "model": "m", price: 1.0})
+
+
+def test_a_message_that_was_too_long_cost_nothing(serve: Callable[..., ChatServer], taxonomy: Taxonomy) -> None:
+    """It had no cost at all, as if no price were known."""
+    server = serve(refusal(400, "context_length_exceeded"))
+    assert _ask(server.url, taxonomy, input_price=2.0, output_price=10.0).cost == 0.0
+    assert _ask(server.url, taxonomy).cost is None
+
+
+def test_prices_are_no_part_of_what_a_run_is_and_the_message_budget_is_the_endpoints_own(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A run was refused as another one after a change of price, and messages were cut to the embedded model's 384 tokens."""
+
+    def card(**prices: float) -> RungCard:
+        settings = EndpointSettings.model_validate({"base_url": "http://a/v1", "model": "m", "key_variable": VARIABLE, **prices})
+        builder = RungBuilder(tmp_path, taxonomy, tmp_path, endpoint=settings)
+        rung = builder.build("endpoint_zero_shot")
+        asyncio.run(builder.aclose())
+        return rung.card
+
+    assert card() == card(input_price=2.0, output_price=10.0)
+    assert card().config["message_tokens"] == 2_000
 
 
 def test_it_is_an_engine_that_asks_a_few_at_a_time_and_keeps_their_order(serve: Callable[..., ChatServer], taxonomy: Taxonomy) -> None:

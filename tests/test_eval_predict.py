@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,10 +30,10 @@ from tests.chat_server import ChatServer, completion
 from tests.conftest import BILLING, ROOT
 from triage.answer import Answer, Failure, TicketAnswer
 from triage.dataset import Example
-from triage.errors import DatasetError, EngineError, RunError
+from triage.errors import DatasetError, EngineError, RunError, SettingsError
 from triage.paths import DEFAULT_TAXONOMY_PATH, EMBEDDED_RELEASE_DIR
 from triage.release import verify_release
-from triage.run import read_run_record
+from triage.run import CODE_VERSION_VARIABLE, read_run_record
 from triage.taxonomy import Taxonomy
 
 DATASET = "d" * 64
@@ -129,7 +130,7 @@ def test_a_failed_row_is_counted_apart_and_asked_again_by_the_same_command(tmp_p
 
 
 def test_a_wrong_answer_of_the_model_is_unread_and_keeps_its_tokens(tmp_path: Path, taxonomy: Taxonomy, examples: list[Example]) -> None:
-    rung = FakeRung(lambda _: Failure("invalid", "not JSON: JSONDecodeError"), is_free=True)
+    rung = FakeRung(lambda _: Failure("invalid", "not JSON: JSONDecodeError"), is_prompted=True)
     report = _predict(rung, examples, tmp_path, taxonomy)
     row = load_predictions(tmp_path, examples, taxonomy, dataset=DATASET).rows[0]
     assert (report.failed, row.status, row.valid_json, row.valid_ticket, row.prompt_tokens) == (0, "unread", False, False, 7)
@@ -137,7 +138,7 @@ def test_a_wrong_answer_of_the_model_is_unread_and_keeps_its_tokens(tmp_path: Pa
 
 def test_a_message_too_long_for_free_writing_was_not_valid_json(tmp_path: Path, taxonomy: Taxonomy, examples: list[Example]) -> None:
     """It once counted as valid JSON, because its detail is none of those that say otherwise."""
-    _predict(FakeRung(lambda _: Failure("too_long", "900 prompt tokens"), is_free=True), examples, tmp_path, taxonomy)
+    _predict(FakeRung(lambda _: Failure("too_long", "900 prompt tokens"), is_prompted=True), examples, tmp_path, taxonomy)
     assert load_predictions(tmp_path, examples, taxonomy, dataset=DATASET).rows[0].valid_json is False
 
 
@@ -157,6 +158,96 @@ def test_another_run_in_the_folder_is_refused_naming_both(tmp_path: Path, taxono
     with pytest.raises(DatasetError, match=r"k is 1 there and 2 here; dataset is dddddddddddd there and ffffffffffff here"):
         _predict(other, examples, tmp_path, taxonomy, dataset="f" * 64)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_finished_run_of_another_version_of_the_code_is_kept_and_said_to_be(
+    tmp_path: Path, taxonomy: Taxonomy, examples: list[Example], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "one")
+    _predict(FakeRung(lambda question: Failure("timeout") if question.id == "m2" else TicketAnswer(BILLING)), examples, tmp_path, taxonomy)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "two")
+    again = FakeRung()
+    report = _predict(again, examples, tmp_path, taxonomy)
+    assert (report.is_old, report.is_current, report.failed, again.asked) == (True, False, 1, [])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert "made by another version of the code (one); remove the folder to run it anew" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_of_another_version_of_the_code_is_begun_anew(
+    tmp_path: Path, taxonomy: Taxonomy, examples: list[Example], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of two versions of the code once stood in one file, which named the later version alone."""
+    numbers = itertools.count()
+
+    def stop(_: Question) -> Answer:
+        if next(numbers) == 5:
+            raise EngineError("the key was refused")
+        return TicketAnswer(BILLING)
+
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "one")
+    with pytest.raises(EngineError):
+        _predict(FakeRung(stop), examples, tmp_path, taxonomy)
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "two")
+    rung = FakeRung()
+    report = _predict(rung, examples, tmp_path, taxonomy)
+    assert (report.resumed, len(rung.asked), report.record.code_version) == (0, 8, "two")
+    assert "begun by another version of the code (one), so it is begun anew" in capsys.readouterr().err
+
+
+def _flaky(question: Question) -> Answer:
+    return Failure("unavailable", "HTTP 503") if question.id in ("m2", "m5") else TicketAnswer(BILLING)
+
+
+def test_a_run_with_failed_rows_stays_until_another_replaces_it(tmp_path: Path, taxonomy: Taxonomy, examples: list[Example]) -> None:
+    """Its run.json was removed first, so a stop in between cost a finished run."""
+    _predict(FakeRung(_flaky), examples, tmp_path, taxonomy)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def refuse(question: Question) -> Answer:
+        if question.id == "m5":
+            raise EngineError("the key was refused")
+        return TicketAnswer(BILLING)
+
+    with pytest.raises(EngineError):
+        _predict(FakeRung(refuse), examples, tmp_path, taxonomy)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    mended = FakeRung()
+    report = _predict(mended, examples, tmp_path, taxonomy)
+    assert (mended.asked, report.failed, report.resumed) == (["m5"], 0, 7)
+
+
+@pytest.mark.parametrize("reply", [_flaky, None])
+def test_a_finished_run_whose_rows_were_changed_is_refused(
+    tmp_path: Path, taxonomy: Taxonomy, examples: list[Example], reply: Callable[[Question], Answer] | None
+) -> None:
+    _predict(FakeRung(reply), examples, tmp_path, taxonomy)
+    path = tmp_path / PREDICTIONS_NAME
+    path.write_text(path.read_text().replace("billing", "bug", 1))
+    for words in (r"predictions\.jsonl is not the file that its run\.json names", r"predictions\.jsonl is missing"):
+        with pytest.raises(DatasetError, match=words):
+            _predict(FakeRung(), examples, tmp_path, taxonomy)
+        assert not (tmp_path / PARTIAL_NAME).exists()
+        path.unlink(missing_ok=True)
+
+
+def test_a_damaged_line_is_named_with_its_file_and_number(tmp_path: Path, taxonomy: Taxonomy, examples: list[Example]) -> None:
+    """It was an exception of pydantic, or `not a file of unfinished predictions` for one bad byte in thousands of rows."""
+
+    def stop(question: Question) -> Answer:
+        if question.id == "m5":
+            raise EngineError("the key was refused")
+        return TicketAnswer(BILLING)
+
+    with pytest.raises(EngineError):
+        _predict(FakeRung(stop), examples, tmp_path, taxonomy)
+    partial = tmp_path / PARTIAL_NAME
+    lines = partial.read_bytes().split(b"\n")
+    lines[3] = lines[3][:40]
+    partial.write_bytes(b"\n".join(lines))
+    with pytest.raises(DatasetError, match=r"1 damaged lines .*\n.*predictions\.partial\.jsonl:4: not a row"):
+        _predict(FakeRung(), examples, tmp_path, taxonomy)
+    assert partial.read_bytes() == b"\n".join(lines)
 
 
 def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path, taxonomy: Taxonomy, examples: list[Example]) -> None:
@@ -267,6 +358,12 @@ def test_predict_writes_what_the_release_says_and_says_where(run_command: Callab
     assert "was there already" in run_command(predict).output
 
 
+def test_a_release_can_be_named_for_tables(run_command: Callable[..., Result], tmp_path: Path) -> None:
+    """Two releases side by side were both the row `release`."""
+    assert run_command(predict, "--name", "mine").exit_code == 0
+    assert read_run_record(tmp_path / "out").config["row"] == "mine"
+
+
 def test_baseline_runs_what_it_can_says_what_is_absent_and_writes_the_ladder(run_command: Callable[..., Result], tmp_path: Path) -> None:
     done = run_command(baseline, "--rows", "majority,base_zero_shot,endpoint_few_shot", "--base", str(tmp_path / "none"))
     assert done.exit_code == 0, done.output
@@ -287,6 +384,25 @@ def test_one_rows_fault_costs_no_other_and_absent_rows_stay_noted(run_command: C
     assert "tfidf: stopped," in done.output
     assert "majority" in (tmp_path / "out" / "ladder.md").read_text()
     assert set(json.loads((tmp_path / "out" / "absent.json").read_text())) == {"base_zero_shot"}
+
+
+def test_when_every_row_is_stopped_the_ladder_is_still_that_of_the_finished_ones(run_command: Callable[..., Result], tmp_path: Path) -> None:
+    assert run_command(baseline, "--rows", "majority").exit_code == 0
+    (tmp_path / "out" / "ladder.md").unlink()
+    done = run_command(baseline, "--rows", "release", "--release", str(tmp_path / "none"))
+    assert (done.exit_code, "release: stopped," in done.output) == (3, True), done.output
+    assert "majority" in (tmp_path / "out" / "ladder.md").read_text()
+
+
+def test_an_endpoint_that_cannot_be_used_is_refused_with_every_fault(run_command: Callable[..., Result]) -> None:
+    """A port out of range once got as far as a row, and one price alone gave no cost without a word."""
+    for options, words in (
+        (["--endpoint", "http://a:70000/v1", "--model", ""], r"base_url: .*from 1 to 65535; model: "),
+        (["--endpoint", "http://a/v1", "--model", "m", "--input-price", "1"], r"cannot be used: input_price and output_price go together"),
+    ):
+        error = run_command(baseline, *options).exception
+        assert isinstance(error, SettingsError)
+        assert re.search(words, str(error))
 
 
 def test_an_own_taxonomy_makes_the_rows_of_other_bundles_absent(run_command: Callable[..., Result], tmp_path: Path, taxonomy: Taxonomy) -> None:

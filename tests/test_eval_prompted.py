@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from eval.predictions import to_row
+from eval.predict import predict_split
+from eval.predictions import load_predictions, to_row
 from eval.prompted import Prompted, ask_free, choose_k
 from eval.questions import Question, to_questions
 from eval.retrieval import FixedExamples
@@ -19,6 +20,7 @@ from triage.engines.chatml import render_chatml
 from triage.engines.embedded import FREE_TOKENS, EmbeddedEngine
 from triage.errors import RunError
 from triage.prompt import Prompt, build_prompt, prompt_id
+from triage.run import CODE_VERSION_VARIABLE
 from triage.taxonomy import Taxonomy
 from triage.ticket import Message, render_ticket
 
@@ -124,6 +126,37 @@ def test_the_smallest_of_the_best_numbers_of_examples_is_chosen_on_dev(
     assert len(engine.asked) == asked == 16
 
 
+def test_the_category_counts_before_exact_match(tmp_path: Path, taxonomy: Taxonomy, train: Sequence[Example], dev: Sequence[Example]) -> None:
+    """Exact match alone once chose k, and for a weak model one lucky ticket of hundreds decided it."""
+    wrong_urgency = BILLING.model_copy(update={"urgency": "low"})
+    wrong_category = BILLING.model_copy(update={"category": "bug"})
+
+    def reply(prompt: Prompt) -> Answer:
+        if sum(message.role == "assistant" for message in prompt.messages) == 4:
+            return TicketAnswer(wrong_urgency)
+        return TicketAnswer(BILLING if prompt.messages[-1].content == "message 0" else wrong_category)
+
+    def make(k: int) -> Prompted:
+        return Prompted("few", FakeEngine(reply), taxonomy, "few_shot", prompt_tokens=ROOMY, pick=FixedExamples(train, k), k=k)
+
+    choice = asyncio.run(choose_k(make, dev, tmp_path, taxonomy, dataset="d" * 64))
+    assert choice.k == 4
+    # one of four right: F1 is 0.4 for billing and 0 for bug, so 0.2 on average
+    assert choice.scores == {1: (0.2, 0.25), 2: (0.2, 0.25), 4: (1.0, 0.0), 8: (0.2, 0.25)}
+
+
+def test_rows_of_another_version_of_the_code_choose_k_and_are_taken_over_by_no_run(
+    tmp_path: Path, taxonomy: Taxonomy, train: Sequence[Example], dev: Sequence[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(k: int) -> Prompted:
+        return Prompted("few", FakeEngine(), taxonomy, "few_shot", prompt_tokens=ROOMY, pick=FixedExamples(train, k), k=k)
+
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "one")
+    assert len(asyncio.run(choose_k(make, dev, tmp_path, taxonomy, dataset="d" * 64)).rows) == 4
+    monkeypatch.setenv(CODE_VERSION_VARIABLE, "two")
+    assert asyncio.run(choose_k(make, dev, tmp_path, taxonomy, dataset="d" * 64)).rows == []
+
+
 def test_no_number_is_chosen_from_answers_that_did_not_come(
     tmp_path: Path, taxonomy: Taxonomy, train: Sequence[Example], dev: Sequence[Example]
 ) -> None:
@@ -152,6 +185,23 @@ def test_free_writing_fails_as_answers_do(embedded_engine: EmbeddedEngine, taxon
     assert long.reason == "too_long"
 
 
+def test_validity_is_a_finding_inside_a_schema_too(tmp_path: Path, taxonomy: Taxonomy, dev: Sequence[Example]) -> None:
+    """A constrained row whose summary outgrew the context once counted neither as valid nor as invalid."""
+    answers: Iterator[Answer] = iter(
+        [Failure("truncated"), Failure("invalid", "any wording", is_json=True), TicketAnswer(BILLING), Failure("timeout")]
+    )
+    rung = Prompted("zero", FakeEngine(lambda _: next(answers)), taxonomy, "zero_shot", prompt_tokens=ROOMY)
+    asyncio.run(predict_split(rung, to_questions(dev), tmp_path, taxonomy, dataset="d" * 64, split="dev"))
+    rows = load_predictions(tmp_path, dev, taxonomy, dataset="d" * 64).rows
+    assert [(row.valid_json, row.valid_ticket) for row in rows] == [(False, False), (True, False), (True, True), (None, None)]
+
+
+def test_a_message_has_the_budget_that_the_rung_gives_it(taxonomy: Taxonomy) -> None:
+    rungs = [Prompted("zero", FakeEngine(), taxonomy, "zero_shot", prompt_tokens=ROOMY, message_tokens=tokens) for tokens in (384, 2_000)]
+    assert [rung.card.config["message_tokens"] for rung in rungs] == [384, 2_000]
+    assert [rung.build(_question("word " * 1_000))[0].cut for rung in rungs] == [True, False]
+
+
 def test_what_a_failed_answer_cost_is_counted(taxonomy: Taxonomy, embedded_engine: EmbeddedEngine) -> None:
     """Rows of a model that never stops once said that it had read and written nothing."""
 
@@ -161,5 +211,5 @@ def test_what_a_failed_answer_cost_is_counted(taxonomy: Taxonomy, embedded_engin
 
     reading = asyncio.run(ask_free(_Endless())(build_prompt(Message(message="hello"), taxonomy), 60))
     assert (reading.prompt_tokens, reading.output_tokens) == (12, 128)
-    row = to_row("a", reading.answer, taxonomy, latency_ms=1.0, is_free=True)
+    row = to_row("a", reading.answer, taxonomy, latency_ms=1.0, is_prompted=True)
     assert (row.status, row.prompt_tokens, row.output_tokens) == ("unread", 12, 128)

@@ -67,7 +67,7 @@ def make_answers() -> list[Answer]:
     tickets[4] = make_ticket(("outage", "critical", False, "escalate_engineering"))
     tickets[9] = make_ticket(("other", "low", True, "close"))
     answers: list[Answer] = [TicketAnswer(ticket, {"category": 0.6 if place == 2 else 0.9}, (), 100, 30) for place, ticket in enumerate(tickets)]
-    answers[6] = Failure("invalid", "fields at fault: urgency")
+    answers[6] = Failure("invalid", "fields at fault: urgency", is_json=True)
     return answers
 
 
@@ -85,7 +85,7 @@ def write_run(
     """A finished run with one answer an example; latencies are 1, 2, 3 … ms."""
     names = ids or [example.id for example in examples]
     rows = [
-        to_row(name, answer, taxonomy, latency_ms=number, cost=0.002, is_free=is_free)
+        to_row(name, answer, taxonomy, latency_ms=number, cost=0.002, is_prompted=is_free)
         for number, (name, answer) in enumerate(zip(names, answers, strict=True), start=1)
     ]
     return write_rows(folder, [render_row(each) for each in rows], taxonomy, row=row, dataset=dataset, split=examples[0].split)

@@ -29,6 +29,8 @@ class Failure:
     detail: str = ""
     prompt_tokens: int = 0
     output_tokens: int = 0
+    is_json: bool = False
+    """Whether the model wrote a JSON object all the same, one that is no ticket of the taxonomy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,10 @@ def parse_answer(text: str, taxonomy: Taxonomy, *, finished: bool = True) -> Ans
         ticket = Ticket.model_validate(content)
     except ValidationError as error:
         places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
-        return Failure("invalid", f"fields at fault: {', '.join(places)}")
+        return Failure("invalid", f"fields at fault: {', '.join(places)}", is_json=True)
     if faults := ticket_faults(ticket, taxonomy):
-        return Failure("invalid", f"labels outside the taxonomy: {', '.join(fault.split(':')[0] for fault in faults)}")
+        outside = ", ".join(fault.split(":")[0] for fault in faults)
+        return Failure("invalid", f"labels outside the taxonomy: {outside}", is_json=True)
     return TicketAnswer(ticket, flags=tuple(flags))
 
 

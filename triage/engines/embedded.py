@@ -140,7 +140,7 @@ class EmbeddedEngine:
         except _DeadlineError:
             return Failure("timeout", "the deadline passed while decoding")
         except _ContextError:
-            return Failure("truncated", "the summary outgrew the context")
+            return Failure("truncated", "the summary outgrew the context", prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
         except Exception as error:  # onnxruntime's errors have no common base; one message must not take its neighbours along
             return Failure("unavailable", f"the model failed: {type(error).__name__}")
         decided = {field: json.loads(label) if field == "needs_human" else label for field, label in labels.items()}
