@@ -116,7 +116,7 @@ def render_card(card: Scorecard) -> Iterator[str]:
     if urgency.kappa is not None and urgency.off_by_two is not None:
         yield f"urgency: quadratic kappa {urgency.kappa:.3f}, two or more steps off {urgency.off_by_two:.1%}"
     if card.validity:
-        yield f"free decoding: valid JSON {show(card.validity.valid_json)}, valid ticket {show(card.validity.valid_ticket)}"
+        yield f"as written: valid JSON {show(card.validity.valid_json)}, valid ticket {show(card.validity.valid_ticket)}"
     if summary := card.summary:
         yield f"summary: contract kept {show(summary.within_contract)}; hints from {summary.word_rows} English messages:"
         if summary.word_rows:

@@ -68,7 +68,7 @@ class SideScores(Strict):
 
 
 class Validity(Strict):
-    """Of free decoding alone: shares of the rows that were JSON, and that were a ticket of the taxonomy."""
+    """Of rows that a prompted model wrote, within a schema or freely: shares that were JSON, and that were a ticket of the taxonomy."""
 
     valid_json: Estimate
     valid_ticket: Estimate
