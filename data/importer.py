@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.candidate import CANDIDATE_KEYS, Candidate
 from data.desks import FLATTENERS, RowError
+from data.import_report import ImportCounts, ImportReport, counts_as_json, counts_from_json
 from data.language import tag_language
 from data.mapping import Format, Mapping, RowMapper, SkippedRowError
 from data.readers import Row, read_csv_rows, read_json_rows
@@ -35,37 +34,6 @@ from triage.taxonomy import Taxonomy
 from triage.ticket import clean_text, describe_faults
 
 CHUNK_ROWS = 1_000
-
-
-@dataclass
-class ImportCounts:
-    """What an import did so far; the whole of it is stored with every chunk."""
-
-    rows: int = 0
-    written: int = 0
-    rejected: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Rows left out on purpose, by reason."""
-    repeated: int = 0
-    """Rows that were there already, id and all."""
-    redacted: Counter[str] = field(default_factory=Counter)
-    """Placeholders set, by kind of personal data."""
-    summaries_cut: int = 0
-    homeless_columns: Counter[str] = field(default_factory=Counter)
-    homeless_values: Counter[str] = field(default_factory=Counter)
-    missing_columns: list[str] = field(default_factory=list)
-    """Columns that the mapping names and that no row had."""
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """A finished import: its counts, its paths, and whether an earlier run had done all of it."""
-
-    counts: ImportCounts
-    out: Path
-    rejected: Path
-    report: Path
-    is_old: bool
 
 
 def run_import(source: Path, out: Path, mapping: Mapping, taxonomy: Taxonomy) -> ImportReport:
@@ -86,19 +54,6 @@ def run_import(source: Path, out: Path, mapping: Mapping, taxonomy: Taxonomy) ->
     is_old = run.is_finished()
     counts = run.old_counts() if is_old else run.finish()
     return ImportReport(counts, out, run.rejected, run.report, is_old=is_old)
-
-
-def _as_json(counts: ImportCounts) -> dict[str, Any]:
-    return asdict(counts) | {
-        name: dict(sorted(getattr(counts, name).items())) for name in ("skipped", "redacted", "homeless_columns", "homeless_values")
-    }
-
-
-def _from_json(content: dict[str, Any]) -> ImportCounts:
-    counts = ImportCounts(**content)
-    for name in ("skipped", "redacted", "homeless_columns", "homeless_values"):
-        setattr(counts, name, Counter(getattr(counts, name)))
-    return counts
 
 
 class _Import:
@@ -131,14 +86,14 @@ class _Import:
         )
 
     def old_counts(self) -> ImportCounts:
-        return _from_json(_read_json(self.report)["counts"])
+        return counts_from_json(_read_json(self.report)["counts"])
 
     def finish(self) -> ImportCounts:
         """Import what is left and put the files in place."""
         self._out.parent.mkdir(parents=True, exist_ok=True)
         progress = _read_json(self._progress_path)
         if self._fits(progress) and progress.get("is_complete"):
-            self._counts = _from_json(progress["counts"])
+            self._counts = counts_from_json(progress["counts"])
         else:
             self._read_all()
         if self._counts.rejected:
@@ -148,7 +103,7 @@ class _Import:
         _move(self._partial, self._out)
         homeless = {"columns": dict(self._counts.homeless_columns.most_common()), "values": dict(self._counts.homeless_values.most_common())}
         terms = self._mapping.source.model_dump(exclude_none=True)
-        write_json_atomically(self.report, {**self._identity, "terms": terms, "counts": _as_json(self._counts), "homeless": homeless})
+        write_json_atomically(self.report, {**self._identity, "terms": terms, "counts": counts_as_json(self._counts), "homeless": homeless})
         self._progress_path.unlink(missing_ok=True)
         return self._counts
 
@@ -276,7 +231,7 @@ class _Import:
             os.fsync(stream.fileno())
             lengths.append(stream.tell())
         self._counts.homeless_columns, self._counts.homeless_values = self._mapper.homeless_columns, self._mapper.homeless_values
-        state = {**self._identity, "is_complete": is_complete, "lengths": lengths, "counts": _as_json(self._counts)}
+        state = {**self._identity, "is_complete": is_complete, "lengths": lengths, "counts": counts_as_json(self._counts)}
         write_json_atomically(self._progress_path, state)
 
     def _resume(self, accepted: BinaryIO, rejected: BinaryIO) -> None:
@@ -285,7 +240,7 @@ class _Import:
         content = _read_json(self._progress_path)
         present = [stream.seek(0, os.SEEK_END) for stream in (accepted, rejected)]
         if self._fits(content) and all(there >= noted for there, noted in zip(present, content["lengths"], strict=True)):
-            lengths, self._counts = content["lengths"], _from_json(content["counts"])
+            lengths, self._counts = content["lengths"], counts_from_json(content["counts"])
         for stream, length in ((accepted, lengths[0]), (rejected, lengths[1])):
             stream.truncate(length)
             stream.seek(length)

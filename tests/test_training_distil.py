@@ -15,7 +15,8 @@ from transformers import BertConfig, BertModel
 
 from tests.conftest import ROOT
 from training.embedded_base.corpus import MIXTURE
-from training.embedded_base.distil import collect_texts, distil_loss, encode_as_message, load_config, make_noisy, run
+from training.embedded_base.distil import distil_loss, encode_as_message, load_config, run
+from training.embedded_base.texts import collect_texts, make_noisy
 from triage.engines.chatml import render_chatml
 from triage.prompt import ChatMessage, Prompt
 from triage.run import read_run_record

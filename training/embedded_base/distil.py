@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import shutil
 import sys
 import time
@@ -33,20 +32,16 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from training.embedded_base.check_protected import protected_messages
-from training.embedded_base.corpus import MIXTURE, read_source
+from training.embedded_base.corpus import MIXTURE
 from training.embedded_base.pretrain import encode_source, learning_rate_share
+from training.embedded_base.texts import collect_texts, make_noisy
 from triage.engines.chatml import render_chatml
 from triage.paths import file_digest, weights_digest
 from triage.prompt import ChatMessage, Prompt
 from triage.run import RunClock, write_run_record
-from triage.shingles import word_shingles
 
 HERE = Path(__file__).resolve().parent
-SHORTEST, LONGEST = 8, 600
-"""Characters of a text that is learnt from."""
 TEACHER_TOKENS = 128
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_KEYS = {"a": "sq", "e": "wr", "i": "uo", "o": "ip", "n": "bm", "r": "et", "s": "ad", "t": "ry", "l": "k", "c": "xv"}
 
 
 class DistilConfig(BaseModel):
@@ -88,50 +83,6 @@ def load_config(overrides: dict[str, object] | None = None) -> DistilConfig:
     """The settings of distil.toml, with some replaced."""
     content = tomllib.loads((HERE / "distil.toml").read_text(encoding="utf-8"))
     return DistilConfig.model_validate(content | (overrides or {}))
-
-
-def collect_texts(root: Path, protected_texts: Sequence[str], book_sentences: int, seed: int) -> list[str]:
-    """Distinct texts of all sources, a turn of a dialogue each; of the books some sentences. Nothing near a protected message."""
-    guarded = [word_shingles(text) for text in protected_texts]
-    found: dict[str, None] = {}
-    draw = random.Random(seed)
-    for source in MIXTURE:
-        documents = read_source(root, source, guarded)
-        if source == "classic_books":
-            sentences = [" ".join(piece.split()) for document in documents for piece in _SENTENCE.split(document.text[:200_000])]
-            usable = [sentence for sentence in sentences if 30 <= len(sentence) <= 200]
-            found.update(dict.fromkeys(draw.sample(usable, min(book_sentences, len(usable)))))
-            continue
-        for document in documents:
-            pieces = [said for _, said in document.turns] or [document.text]
-            if max(map(len, pieces)) > LONGEST:
-                pieces = [" ".join(part.split()) for piece in pieces for part in (_SENTENCE.split(piece) if len(piece) > LONGEST else [piece])]
-            found.update(dict.fromkeys(piece.strip() for piece in pieces if SHORTEST <= len(piece.strip()) <= LONGEST))
-    return list(found)
-
-
-def make_noisy(text: str, noise: float, draw: random.Random) -> str:
-    """The text as somebody in a hurry would type it."""
-    words = text.split(" ")
-    for place, word in enumerate(words):
-        if len(word) > 3 and draw.random() < noise:
-            spot = draw.randrange(1, len(word) - 1)
-            kind = draw.randrange(4)
-            if kind == 0:
-                word = word[:spot] + word[spot + 1 :]
-            elif kind == 1:
-                word = word[:spot] + word[spot + 1] + word[spot] + word[spot + 2 :]
-            elif kind == 2:
-                word = word[:spot] + word[spot] + word[spot:]
-            else:
-                word = word[:spot] + draw.choice(_KEYS.get(word[spot], word[spot])) + word[spot + 1 :]
-            words[place] = word
-    changed = " ".join(words)
-    if draw.random() < 0.5:
-        changed = changed.lower()
-    if draw.random() < 0.3:
-        changed = changed.rstrip(".!?").replace(",", "").replace("'", "")
-    return changed
 
 
 @torch.no_grad()
