@@ -83,15 +83,16 @@ def test_a_small_run_learns_from_its_teacher_and_records_what_it_was_made_of(tex
     BertModel(shape).save_pretrained(teacher)
     tokenizer.save(str(teacher / "tokenizer.json"))
     changes: dict[str, object] = {
-        "seconds": 12.0,
+        "seconds": 240.0,
+        "most_steps": 40,
         "batch_tokens": 1024,
         "language_windows": 1,
         "sequence_length": 48,
         "book_sentences": 60,
-        "learning_rate": 5e-4,
+        "learning_rate": 1e-3,
     }
     metrics = run(texts, BASE, tmp_path / "out", teacher, load_config(changes))
-    assert metrics["steps"] >= 3
+    assert metrics["steps"] == 40
     assert metrics["held_out_cosine"] > 0.5
     record = read_run_record(tmp_path / "out")
     assert record.kind == "distil"

@@ -53,10 +53,12 @@ class DistilConfig(BaseModel):
     """Seeds order, noise and the new matrix."""
     seconds: float
     """Time spent in training steps."""
+    most_steps: int
+    """Where the run ends although time is left."""
     batch_tokens: int
     """Tokens a step, padding included."""
     learning_rate: float
-    """Peak rate of AdamW; warm-up, then cosine, by the share of the time spent."""
+    """Peak rate of AdamW; warm-up, then cosine, by the share of the time or the steps that is spent."""
     warmup_share: float
     weight_decay: float
     """On matrices only."""
@@ -163,7 +165,7 @@ def train(
     steps, read, passes = 0, 0, 0
     losses: list[tuple[float, float]] = []
     batches: list[np.ndarray] = []
-    while (elapsed := time.monotonic() - begin) < config.seconds:
+    while (spent := max((elapsed := time.monotonic() - begin) / config.seconds, steps / config.most_steps)) < 1:
         if not batches:
             batches, passes = _batches(lengths, config.batch_tokens, draw), passes + 1
         places = batches.pop()
@@ -182,12 +184,12 @@ def train(
         (meaning + config.language_weight * language).backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_share(elapsed / config.seconds, config.warmup_share)
+            group["lr"] = config.learning_rate * learning_rate_share(spent, config.warmup_share)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps += 1
         read += len(rows)
-        if steps % 20 == 0:
+        if steps % 20 == 0 or steps == config.most_steps:
             losses.append((meaning.item(), language.item()))
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
