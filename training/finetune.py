@@ -1,9 +1,11 @@
-"""Fine-tune the whole embedded base on labelled tickets: small, plain, seeded.
+"""Fine-tune the whole embedded base on labelled tickets, and on unlabelled messages with the labels that teachers gave them.
 
-The loss is on the answer alone, each answer weighing the same. This is the trainer of the embedded release; adapters
-for larger models are trained by the QLoRA trainer, which is not part of this file.
+The loss is on the answer alone. Tickets are read as they are, varied (`training.variations`) or with tokens replaced; summaries are
+learnt from whole tickets only. Of a message that `training.teacher` labelled, labels are drawn anew each time it is read, and
+the teachers' probabilities are what is learnt. The weights kept are a moving average. This is the trainer of the embedded
+release; adapters for larger models are trained by the QLoRA trainer, which is not part of this file.
 
-    python -m training.finetune --base FOLDER --train FILE --dev FILE --out FOLDER [--set key=value …]
+    python -m training.finetune --base FOLDER --train FILE --dev FILE --out FOLDER [--messages FILE --teacher FOLDER] [--set key=value …]
 """
 
 from __future__ import annotations
@@ -11,163 +13,78 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from training.examples import IGNORED, TokenSequence, encode_example, labels_only, pad_batch, with_token_dropout
+from training.batches import Part, StepBatches, TaughtMessages, Tickets
+from training.finetune_config import FinetuneConfig, load_config
+from training.measure import measure_on
+from training.pool import load_pool
 from triage.automaton import TicketAutomaton
-from triage.dataset import Example, dataset_digest, load_examples
+from triage.dataset import dataset_digest, load_examples
 from triage.errors import RunError, TriageError
-from triage.paths import weights_digest
+from triage.paths import file_digest, weights_digest
 from triage.run import RECORD_NAME, RunClock, write_run_record
-from triage.taxonomy import LABEL_FIELDS, Taxonomy, load_taxonomy
-
-CONFIG_PATH = Path(__file__).with_name("finetune.toml")
-
-
-class FinetuneConfig(BaseModel):
-    """One fine-tuning run, read from TOML and saved with the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int
-    """Seeds the order of examples."""
-    epochs: int
-    """Passes over the training examples."""
-    batch_examples: int
-    """Examples a step."""
-    learning_rate: float
-    """Peak rate of AdamW; it rises linearly and falls along a cosine to zero."""
-    warmup_share: float
-    """Share of the steps over which the rate rises."""
-    weight_decay: float
-    """On matrices only, never on norms."""
-    label_weight: float
-    """Weight in the loss of a token that occurs in some label of the taxonomy, wherever it stands in the answer; others weigh 1."""
-    noisy_share: float
-    """Share of the examples, drawn anew in each epoch, of which the labels alone are learnt, from a message with replaced tokens."""
-    token_dropout: float
-    """Share of a noisy message's tokens that are replaced by random ones, so that no ticket's labels can be learnt by heart. Summaries
-    are learnt from whole messages only: learnt from noisy ones, they become recollections of other tickets."""
-    lowercase_share: float
-    """Share of the examples whose message is read in lower case, anew in each epoch."""
-    text_budget: int
-    """Tokens of customer text; longer messages are cut exactly as serving cuts them."""
-
-
-def load_config(overrides: dict[str, Any] | None = None) -> FinetuneConfig:
-    """The settings of finetune.toml, with some replaced."""
-    content = tomllib.loads(CONFIG_PATH.read_text(encoding="utf-8"))
-    return FinetuneConfig.model_validate(content | (overrides or {}))
+from triage.taxonomy import Taxonomy, load_taxonomy
 
 
 def fine_tune(
-    model: PreTrainedModel,
-    sequences: list[TokenSequence],
-    lowered: list[TokenSequence],
-    config: FinetuneConfig,
-    *,
-    label_tokens: set[int],
-    summary_prefix: list[int],
-    device: torch.device,
+    model: PreTrainedModel, batches: StepBatches, config: FinetuneConfig, *, label_tokens: set[int], device: torch.device, workers: int
 ) -> float:
-    """Train in place and return the mean weighted loss of the last epoch; a line is printed each epoch.
+    """Train in place and return the mean weighted loss of the last twentieth of the steps; some twenty lines are printed.
 
-    `lowered` holds the same examples with their messages in lower case; `label_tokens` are those that labels are made of,
-    `summary_prefix` those between the labels and the summary.
+    `label_tokens` are those that labels are made of; `workers` is how many processes make the batches, 0 for this one.
     """
-    draw = random.Random(config.seed)
-    pad, vocabulary = model.config.pad_token_id, model.config.vocab_size
-    is_label = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    is_label = torch.zeros(int(model.config.vocab_size), dtype=torch.bool, device=device)
     is_label[sorted(label_tokens)] = True
     model.to(device).train()
-    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    total = config.epochs * math.ceil(len(sequences) / config.batch_examples)
-    step, mean = 0, float("nan")
-    for epoch in range(config.epochs):
-        places = list(range(len(sequences)))
-        draw.shuffle(places)
-        losses = []
-        for start in range(0, len(places), config.batch_examples):
-            chosen = places[start : start + config.batch_examples]
-            batch = [(lowered if draw.random() < config.lowercase_share else sequences)[place] for place in chosen]
-            batch = [
-                labels_only(with_token_dropout(sequence, config.token_dropout, vocabulary, draw), summary_prefix)
-                if draw.random() < config.noisy_share
-                else sequence
-                for sequence in batch
-            ]
-            ids, mask, targets = (torch.tensor(rows, device=device) for rows in pad_batch(batch, pad))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            wanted = targets[:, 1:].flatten()
-            each = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="none")
-            weights = torch.where(is_label[wanted.clamp(min=0)], config.label_weight, 1.0) * (wanted != IGNORED)
-            loss = (each * weights).sum() / weights.sum()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _rate(step / total, config.warmup_share)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(float(loss.detach()))
-        mean = sum(losses) / len(losses)
-        print(f"epoch {epoch + 1}/{config.epochs}  loss {mean:.4f}", flush=True)
+    weights = list(model.parameters())
+    average = [weight.detach().clone() for weight in weights]
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
+    steps = len(batches)
+    every = max(1, steps // 20)
+    losses: list[torch.Tensor] = []
+    mean = float("nan")
+    for step, parts in enumerate(DataLoader(batches, batch_size=None, num_workers=workers), start=1):
+        shares = (1.0,) if len(parts) == 1 else (config.ticket_share, 1 - config.ticket_share)
+        losses.append(sum(_backward(model, part, share, is_label, config.label_weight, device) for part, share in zip(parts, shares, strict=True)))
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _rate(step / steps, config.warmup_share)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(average, weights, 1 - min(config.average_decay, step / (step + 10)))
+        if step % every == 0 or step == steps:
+            mean, losses = float(torch.stack(losses).mean()), []
+            print(f"step {step}/{steps}  loss {mean:.4f}", flush=True)
+    with torch.no_grad():
+        for weight, kept in zip(weights, average, strict=True):
+            weight.copy_(kept)
     model.eval()
     return mean
 
 
-@torch.no_grad()
-def measure_on(model: PreTrainedModel, examples: list[Example], taxonomy: Taxonomy, tokenizer: Tokenizer, config: FinetuneConfig) -> dict[str, float]:
-    """Share of examples whose label is the likeliest, field by field, each given the true labels before it; and the summary's loss.
-
-    A quick look while training, kinder than serving to all fields but the first; eval scores the served engine.
-    """
-    automaton = TicketAutomaton(taxonomy, tokenizer)
-    right = dict.fromkeys(LABEL_FIELDS, 0)
-    summary_losses = []
-    for example in examples:
-        sequence = encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget)
-        prompt_length = sequence.targets.count(IGNORED)
-        ids = sequence.ids[:prompt_length]
-        for field in LABEL_FIELDS:
-            ids = ids + [int(token) for token in automaton.prefix_ids[field]]
-            if _best_label(model, automaton, field, ids) == example.labels.label(field):
-                right[field] += 1
-            ids = ids + [int(token) for token in automaton.encode(example.labels.label(field))]
-        summary_losses.append(_summary_loss(model, sequence, len(automaton.encode(example.labels.summary))))
-    shares = {field: round(count / len(examples), 4) for field, count in right.items()}
-    return shares | {"summary_loss": round(sum(summary_losses) / len(summary_losses), 4)}
-
-
-def _summary_loss(model: PreTrainedModel, sequence: TokenSequence, summary_tokens: int) -> float:
-    """Mean loss in nats over the last tokens of an answer: its summary and what closes it."""
-    ids = torch.tensor([sequence.ids], device=model.device)
-    count = summary_tokens + 2
-    logits = model(input_ids=ids, use_cache=False).logits[0, -count - 1 : -1].float()
-    return float(torch.nn.functional.cross_entropy(logits, ids[0, -count:]))
-
-
-def _best_label(model: PreTrainedModel, automaton: TicketAutomaton, field: str, ids: list[int]) -> str:
-    trie = automaton.tries[field]
-    endings = [[int(trie.tokens[node]) for node in path] + [trie.terminator] for path in trie.paths]
-    longest = max(map(len, endings))
-    rows = torch.tensor([ids + ending + [0] * (longest - len(ending)) for ending in endings], device=model.device)
-    logprobs = torch.log_softmax(model(input_ids=rows, use_cache=False).logits[:, len(ids) - 1 : -1].float(), dim=-1)
-    sums = [sum(float(logprobs[row, place, token]) for place, token in enumerate(ending)) for row, ending in enumerate(endings)]
-    return trie.labels[max(range(len(sums)), key=sums.__getitem__)]
+def _backward(model: PreTrainedModel, part: Part, share: float, is_label: torch.Tensor, label_weight: float, device: torch.device) -> torch.Tensor:
+    """Add a part's gradients to those of its step, with the weight `share`; returns its weighted loss."""
+    ids, rows, places, tokens, shares = (each.to(device, non_blocking=True) for each in part)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        states = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = model.lm_head(states[rows, places])
+    each = -(shares * torch.log_softmax(logits.float(), dim=-1).gather(1, tokens)).sum(dim=1)
+    weights = torch.where(is_label[tokens[:, 0]], label_weight, 1.0)
+    loss = (each * weights).sum() / weights.sum() * share
+    loss.backward()
+    return loss.detach()
 
 
 def _rate(done: float, warmup_share: float) -> float:
@@ -176,35 +93,51 @@ def _rate(done: float, warmup_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup_share) / (1 - warmup_share)))
 
 
-def run(base: Path, train: Path, dev: Path | None, out: Path, config: FinetuneConfig, taxonomy: Taxonomy) -> dict[str, float]:
-    """The whole step, into a folder that holds no run yet: load, train, measure, and write weights in bf16, tokenizer, and `run.json` last."""
+def run(
+    base: Path,
+    train: Path,
+    dev: Path | None,
+    out: Path,
+    config: FinetuneConfig,
+    taxonomy: Taxonomy,
+    *,
+    messages: Path | None = None,
+    teacher: Path | None = None,
+    workers: int = 0,
+) -> dict[str, float]:
+    """The whole step, into a folder that holds no run yet: load, train, measure, and write weights in bf16, tokenizer, and `run.json` last.
+
+    Raises:
+        RunError: `out` holds a finished run, or `teacher` did not label `messages` for this taxonomy after this train split.
+    """
     if (out / RECORD_NAME).exists():
         raise RunError(f"{out} already holds a finished run", "name a new folder with --out")
     clock = RunClock()
     inputs = {"base": weights_digest(base), "train": dataset_digest([train]), "taxonomy": taxonomy.digest}
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     examples = load_examples([train], taxonomy)
-
-    def encode(example: Example) -> TokenSequence:
-        return encode_example(example, example.labels, taxonomy, tokenizer, text_budget=config.text_budget)
-
-    sequences = [encode(example) for example in examples]
-    lowered = [encode(example.model_copy(update={"message": example.message.lower()})) for example in examples]
+    tickets = Tickets(examples, taxonomy, tokenizer, config)
+    taught = None
+    if messages is not None and teacher is not None:
+        inputs |= {"messages": file_digest(messages)}
+        pool, digest = load_pool(teacher, inputs)
+        inputs |= {"teacher": digest}
+        texts = [json.loads(line)["text"] for line in messages.read_text(encoding="utf-8").splitlines()]
+        taught = TaughtMessages(texts, pool, taxonomy, tokenizer, config)
     automaton = TicketAutomaton(taxonomy, tokenizer)
     label_tokens = {int(token) for trie in automaton.tries.values() for token in trie.tokens}
-    summary_prefix = [int(token) for token in automaton.prefix_ids["summary"]]
-    print(
-        f"{len(sequences)} examples, {sum(len(sequence.ids) for sequence in sequences) / len(sequences):.0f} tokens each, on {device}",
-        flush=True,
-    )
-    loss = fine_tune(model, sequences, lowered, config, label_tokens=label_tokens, summary_prefix=summary_prefix, device=device)
+    batches = StepBatches(tickets, taught, config.epochs * tickets.batches, pad=int(model.config.pad_token_id))
+    read = f"{len(examples)} tickets, {len(texts) if taught else 0} messages"
+    print(f"{read}, {len(batches)} steps on {device}, ready after {clock.elapsed_s():.0f} s", flush=True)
+    loss = fine_tune(model, batches, config, label_tokens=label_tokens, device=device, workers=workers)
     model = model.to(torch.bfloat16)
-    metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(sequences)}
+    metrics: dict[str, float] = {"train_loss": round(loss, 4), "examples": len(examples)}
     if dev is not None:
-        measured = measure_on(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, config)
+        measured = measure_on(model.float(), load_examples([dev], taxonomy), taxonomy, tokenizer, text_budget=config.text_budget)
         metrics |= {f"dev_{field}": share for field, share in measured.items()}
         inputs["dev"] = dataset_digest([dev])
     out.mkdir(parents=True, exist_ok=True)
@@ -229,13 +162,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     for name in ("base", "train", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--dev", type=Path)
-    parser.add_argument("--taxonomy", type=Path)
+    for name in ("dev", "taxonomy", "messages", "teacher"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make the batches, beside the one that trains")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of finetune.toml")
     arguments = parser.parse_args()
+    if (arguments.messages is None) != (arguments.teacher is None):
+        parser.error("--messages and --teacher go together")
     try:
-        overrides = tomllib.loads("\n".join(arguments.set))
-        run(arguments.base, arguments.train, arguments.dev, arguments.out, load_config(overrides), load_taxonomy(arguments.taxonomy))
+        run(
+            arguments.base,
+            arguments.train,
+            arguments.dev,
+            arguments.out,
+            load_config(tomllib.loads("\n".join(arguments.set))),
+            load_taxonomy(arguments.taxonomy),
+            messages=arguments.messages,
+            teacher=arguments.teacher,
+            workers=arguments.workers,
+        )
     except TriageError as error:
         sys.exit(f"error: {error}\nhint: {error.hint}")
 
