@@ -20,7 +20,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from triage.answer import Answer, Failure
-from triage.engines.embedded import EmbeddedEngine, load_embedded_engine, load_tokenizer
+from triage.engines.embedded import EmbeddedEngine, load_embedded_engine
+from triage.engines.onnx_bundle import load_tokenizer
 from triage.errors import EngineError, TriageError
 from triage.logs import log_event
 from triage.prompt import Prompt, PromptKind

@@ -91,12 +91,33 @@ def test_a_trie_gives_the_probabilities_computed_by_hand() -> None:
         paths=((0,), (0, 1)),
         terminator=0,
     )
-    root = np.log(np.array([0.1, 0.8, 0.1], dtype=np.float32))
-    nodes = np.log(np.array([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]], dtype=np.float32))
-    # a: 0.8 * 0.25 = 0.2; ab: 0.8 * 0.5 * 0.5 = 0.2
-    assert trie.score_labels(root, nodes) == pytest.approx([0.5, 0.5], abs=1e-6)
-    nodes[0] = np.log([0.1, 0.1, 0.8])  # a: 0.08; ab: 0.8 * 0.8 * 0.5 = 0.32
-    assert trie.score_labels(root, nodes) == pytest.approx([0.2, 0.8], abs=1e-6)
+    assert trie.branches == (0,)  # nothing but 1 can come first; after it 2, or the end
+    assert trie.asked.tolist() == [0]
+    assert trie.vocabulary.tolist() == [0, 2]
+    logits = np.log(np.array([[[0.25, 0.5]], [[0.1, 0.8]]], dtype=np.float32))
+    assert trie.score_labels(logits) == pytest.approx(np.array([[1 / 3, 2 / 3], [1 / 9, 8 / 9]]), abs=1e-6)
+
+
+def test_a_label_is_as_likely_as_the_product_of_its_branches() -> None:
+    trie = LabelTrie(
+        labels=("b", "ca", "cb"),
+        tokens=np.array([5, 7, 8, 9]),
+        parents=np.array([-1, -1, 1, 1]),
+        depths=np.array([0, 0, 1, 1]),
+        paths=((0,), (1, 2), (1, 3)),
+        terminator=0,
+    )
+    assert trie.branches == (-1, 1)
+    assert trie.asked.tolist() == [1]
+    assert trie.vocabulary.tolist() == [5, 7, 8, 9]
+    shares = np.array([[0.2, 0.6, 0.1, 0.1], [0.3, 0.3, 0.1, 0.3]])  # what may not follow counts for nothing: 1/4 and 3/4, then 1/4 and 3/4
+    assert trie.score_labels(np.log(shares)[None].astype(np.float32)) == pytest.approx(np.array([[1 / 4, 3 / 16, 9 / 16]]), abs=1e-6)
+
+
+def test_a_field_with_one_label_is_certain() -> None:
+    only = LabelTrie(("a",), np.array([1]), np.array([-1]), np.array([0]), ((0,),), terminator=0)
+    assert only.branches == ()
+    assert only.score_labels(np.zeros((2, 0, 0), dtype=np.float32)).tolist() == [[1.0], [1.0]]
 
 
 def test_each_trie_node_sees_its_ancestors_and_itself_alone(automaton: TicketAutomaton) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.hostile import compose, repeats, seeds, wrappers
-from triage.answer import Failure, TicketAnswer
+from triage.answer import Answer, Failure, TicketAnswer
+from triage.automaton import Tokens
 from triage.engines.base import Engine
 from triage.engines.chatml import render_chatml
-from triage.engines.embedded import EmbeddedEngine, _ContextError, load_embedded_engine
+from triage.engines.decoding import ContextError, Walk, split_by_length
+from triage.engines.embedded import EmbeddedEngine, load_embedded_engine
 from triage.paths import EMBEDDED_RELEASE_DIR, PACKAGE_DIR
 from triage.pipeline import Pipeline
 from triage.prompt import ChatMessage, Prompt, build_prompt
@@ -61,27 +65,57 @@ def test_answers_do_not_depend_on_their_neighbours(embedded_engine: EmbeddedEngi
     ]
 
 
-def test_scoring_a_trie_in_one_pass_equals_scoring_each_label_alone(embedded_engine: EmbeddedEngine) -> None:
-    from triage.engines.embedded import _Walk
+def test_scoring_all_labels_in_one_pass_equals_reading_each_token_by_token(embedded_engine: EmbeddedEngine) -> None:
+    automaton, session = embedded_engine._automaton, embedded_engine._session
+    prompts = [
+        automaton.encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")
+        for text in ("my card was charged twice", "hi", "the parcel never came and nobody answers, where is it")
+    ]
+    together = Walk(session, automaton, prompts, head=None, end=float("inf"))
+    before: list[list[Tokens]] = [[] for _ in prompts]
+    for field in ("category", "urgency"):
+        shares = together.score(field)
+        trie = automaton.tries[field]
+        for row, prompt in enumerate(prompts):
+            alone = np.concatenate([prompt, *before[row], automaton.prefix_ids[field]])
+            for label, path in enumerate(trie.paths):
+                walk = Walk(session, automaton, [alone], head=None, end=float("inf"))
+                share, node = 1.0, -1
+                for token in (*(int(trie.tokens[node]) for node in path), trie.terminator):
+                    following = sorted(trie._following[node])
+                    logits = walk._read_pending(np.array(following))
+                    weights = np.exp(logits - logits.max())
+                    share *= float(weights[following.index(token)] / weights.sum())
+                    walk._pending = [np.array([token])]
+                    node = next((child for child, parent in enumerate(trie.parents) if parent == node and trie.tokens[child] == token), node)
+                assert shares[row, label] == pytest.approx(share, abs=0.02)  # int8 activations: rounding falls either way
+        best = [int(place) for place in shares.argmax(axis=1)]
+        before = [[automaton.prefix_ids[field], trie.tokens[list(trie.paths[place])]] for place in best]
+        together.choose(field, best)
 
-    automaton = embedded_engine._automaton
-    prompt = automaton.encode("<|im_start|>user\nmy card was charged twice<|im_end|>\n<|im_start|>assistant\n")
-    pending = np.concatenate([prompt, automaton.prefix_ids["category"]])
-    walk = _Walk(embedded_engine._session, automaton, embedded_engine._empty, float("inf"))
-    label, probability = walk._choose_label("category", pending)
-    trie = automaton.tries["category"]
-    weights = []
-    for path in trie.paths:
-        ids = np.concatenate([pending, trie.tokens[list(path)]])
-        alone = _Walk(embedded_engine._session, automaton, embedded_engine._empty, float("inf"))
-        count = len(ids)
-        logits, _ = alone._forward(ids, np.arange(count), np.tri(count, dtype=np.bool_), np.arange(len(pending) - 1, count))
-        logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        wanted = [*(int(trie.tokens[node]) for node in path), trie.terminator]
-        weights.append(sum(float(logprobs[place, token]) for place, token in enumerate(wanted)))
-    shares = np.exp(weights) / np.exp(weights).sum()
-    assert label == trie.labels[int(shares.argmax())]
-    assert probability == pytest.approx(float(shares.max()), abs=0.05)  # int8 activations are scaled by the whole pass
+
+def test_what_prompts_begin_with_is_read_once_and_changes_no_answer(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
+    prompts = [build_prompt(Message(message=text), taxonomy, kind="zero_shot") for text in DEMO[:3]]
+    alone = []
+    for prompt in prompts:
+        embedded_engine._head, embedded_engine._last = ((), None), ()
+        alone.append(embedded_engine.answer_now(prompt, deadline_s=60))
+    together = asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
+    assert [answer.ticket for answer in together if isinstance(answer, TicketAnswer)] == [
+        answer.ticket for answer in alone if isinstance(answer, TicketAnswer)
+    ]
+    head = embedded_engine._head
+    assert head[0] == prompts[0].messages[:1]
+    assert head[1] is not None
+    assert head[1].length > 300
+    asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
+    assert embedded_engine._head[1] is head[1]
+
+
+def test_sequences_are_batched_with_their_like() -> None:
+    assert split_by_length([5, 1, 9, 2], most_tokens=10, most_rows=8) == [[1, 3], [0], [2]]
+    assert split_by_length([3, 3, 3], most_tokens=100, most_rows=2) == [[0, 1], [2]]
+    assert split_by_length([500], most_tokens=10, most_rows=2) == [[0]]
 
 
 def test_a_passed_deadline_is_a_timeout_and_a_closed_engine_is_unavailable(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
@@ -145,46 +179,60 @@ def test_a_release_whose_model_writes_its_summaries_is_served_too(taxonomy: Taxo
         assert 1 <= len(answer.ticket.summary) <= 160
 
 
-def test_a_failing_session_is_a_failure_and_takes_no_neighbour_along(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
-    class Broken:
-        calls = 0
+class _Faulty:
+    """A session that fails on passes that a test chooses."""
 
-        def run(self, *words: object) -> object:
-            self.calls += 1
-            if self.calls == 1:
-                raise RuntimeError("bad allocation")
-            return session.run(*words)
+    def __init__(self, session: Any, fails: Callable[[dict[str, Any]], bool], error: Exception) -> None:
+        self._session, self._fails, self._error = session, fails, error
 
-    session = embedded_engine._session
-    prompt = build_prompt(Message(message="hello"), taxonomy)
-    embedded_engine._session = Broken()
-    try:
-        first, second = asyncio.run(embedded_engine.answer([prompt, prompt], deadline_s=60))
-    finally:
-        embedded_engine._session = session
-    assert first == Failure("unavailable", "the model failed: RuntimeError")
-    assert isinstance(second, TicketAnswer)
+    def get_inputs(self) -> Any:
+        return self._session.get_inputs()
+
+    def run(self, names: list[str], feed: dict[str, Any]) -> Any:
+        if self._fails(feed):
+            raise self._error
+        return self._session.run(names, feed)
 
 
-def test_an_answer_that_outgrew_the_context_says_what_it_cost(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
+def test_a_message_that_fails_takes_no_neighbour_along(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = int(embedded_engine._automaton.encode("zebra")[0])
+    broken = _Faulty(embedded_engine._session, lambda feed: odd in feed["input_ids"], RuntimeError("bad allocation"))
+    monkeypatch.setattr(embedded_engine, "_session", broken)
+    prompts = [build_prompt(Message(message=text), taxonomy) for text in ("hello there", "zebra there", "help there")]
+    first, second, third = asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
+    assert second == Failure("unavailable", "the model failed: RuntimeError")
+    assert isinstance(first, TicketAnswer)
+    assert isinstance(third, TicketAnswer)
+
+
+def test_concurrent_callers_are_answered_together(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+
+    def note(feed: dict[str, Any]) -> bool:
+        widths.append(len(feed["input_ids"]))
+        return False
+
+    monkeypatch.setattr(embedded_engine, "_session", _Faulty(embedded_engine._session, note, RuntimeError()))
+    prompts = [build_prompt(Message(message=f"the {word} is broken"), taxonomy) for word in ("app", "site", "form", "page", "list", "menu")]
+
+    async def ask() -> list[list[Answer]]:
+        return await asyncio.gather(*(embedded_engine.answer([prompt], deadline_s=60) for prompt in prompts))
+
+    answers = asyncio.run(ask())
+    assert all(isinstance(answer, TicketAnswer) for [answer] in answers)
+    assert max(widths) > 1
+    assert len(widths) < 4 * len(prompts)
+
+
+def test_an_answer_that_outgrew_the_context_says_what_it_cost(
+    embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its row once said that nothing had been read or written."""
 
-    class Full:
-        calls = 0
-
-        def run(self, *words: object) -> object:
-            self.calls += 1
-            if self.calls > 1:
-                raise _ContextError
-            return session.run(*words)
-
-    session = embedded_engine._session
+    full = _Faulty(embedded_engine._session, lambda feed: feed["past"].shape[4] > 0, ContextError())
+    monkeypatch.setattr(embedded_engine, "_session", full)
     prompt = build_prompt(Message(message="hello"), taxonomy)
-    embedded_engine._session = Full()
-    try:
-        answer = embedded_engine.answer_now(prompt, deadline_s=60)
-    finally:
-        embedded_engine._session = session
+    answer = embedded_engine.answer_now(prompt, deadline_s=60)
     assert isinstance(answer, Failure)
     assert (answer.reason, answer.prompt_tokens) == ("truncated", embedded_engine.count_tokens(render_chatml(prompt)))
     assert answer.output_tokens > 0

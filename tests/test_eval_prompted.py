@@ -17,7 +17,8 @@ from tests.conftest import BILLING, FakeEngine
 from triage.answer import Answer, Failure, TicketAnswer, with_details
 from triage.dataset import Example
 from triage.engines.chatml import render_chatml
-from triage.engines.embedded import FREE_TOKENS, EmbeddedEngine
+from triage.engines.decoding import FREE_TOKENS
+from triage.engines.embedded import EmbeddedEngine
 from triage.errors import RunError
 from triage.prompt import Prompt, build_prompt, prompt_id
 from triage.run import CODE_VERSION_VARIABLE

@@ -1,17 +1,20 @@
 """Export a fine-tuned embedded model to ONNX for the embedded engine, and check the export against the original.
 
 The graph takes new tokens and the keys and values of earlier ones, and an explicit mask, so that one call can score a
-whole trie of labels. Only the positions asked for reach the vocabulary: a prompt's other logits are never computed.
+whole trie of labels. Only the logits that are asked for are computed: of some places, for some tokens.
 
     input_ids, position_ids   int64  (batch, new)
     mask                      bool   (batch, 1, new, past + new)   True where a token may attend
     past                      float  (layers, 2, batch, kv_heads, past, head_size)
     select                    int64  (batch, selected)             places in `new` whose logits are wanted
-    logits                    float  (batch, selected, vocabulary)
+    vocabulary                int64  (tokens,)                     tokens whose logits are wanted
+    logits                    float  (batch, selected, tokens)
     present                   float  (layers, 2, batch, kv_heads, new, head_size), of the new tokens alone
 
-Weights become int8 by output channel (onnxruntime's dynamic quantisation). The tied embedding is stored once, as int8
-rows with a scale each: a row serves look-up and, transposed when the session starts, the output layer.
+Weights become int8 in blocks of `BLOCK` inputs with a scale each, and so do activations while they are multiplied (onnxruntime's
+MatMulNBits at accuracy level 4): row by row, so that a message's numbers do not depend on what is read beside it, as they
+did with dynamic quantisation, which scales a whole pass by its greatest value. The tied embedding is stored once, as int8
+rows with a scale each: a row serves look-up and output layer.
 
     python -m training.export_onnx --model FOLDER --out FILE
 """
@@ -27,11 +30,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 INPUTS = ["input_ids", "position_ids", "mask", "past", "select"]
-OUTPUTS = ["logits", "present"]
+BLOCK = 128
 
 
 class CachedDecoder(torch.nn.Module):
@@ -79,7 +82,7 @@ def export(model: PreTrainedModel, path: Path) -> None:
     decoder = CachedDecoder(model).eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole, small = Path(folder) / "whole.onnx", Path(folder) / "small.onnx"
+        whole = Path(folder) / "whole.onnx"
         axes = {
             "input_ids": {0: "batch", 1: "new"},
             "position_ids": {0: "batch", 1: "new"},
@@ -99,8 +102,10 @@ def export(model: PreTrainedModel, path: Path) -> None:
             opset_version=18,
             dynamo=False,
         )
-        quantize_dynamic(whole, small, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
-        graph = onnx.load(small)
+        settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=BLOCK, is_symmetric=True, accuracy_level=4)
+        quantizer = MatMulNBitsQuantizer(onnx.load(whole), algo_config=settings)
+        quantizer.process()
+        graph = quantizer.model.model
     tie_embedding(graph, model.get_input_embeddings().weight.detach().numpy())
     onnx.checker.check_model(graph)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,17 +139,18 @@ def tie_embedding(graph: onnx.ModelProto, embedding: np.ndarray) -> None:
         nodes.node.insert(place + offset, node)
     nodes.node.extend(
         [
-            helper.make_node("Transpose", ["embedding"], ["embedding_columns"], perm=[1, 0]),
-            helper.make_node("DynamicQuantizeLinear", ["chosen"], ["chosen_uint8", "chosen_scale", "chosen_zero"]),
-            helper.make_node("MatMulInteger", ["chosen_uint8", "embedding_columns", "chosen_zero"], ["logits_int32"]),
-            helper.make_node("Cast", ["logits_int32"], ["logits_float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["embedding_scale", "chosen_scale"], ["logit_scale"]),
-            helper.make_node("Mul", ["logits_float", "logit_scale"], ["logits"]),
+            helper.make_node("Gather", ["embedding", "vocabulary"], ["wanted_int8"]),
+            helper.make_node("Cast", ["wanted_int8"], ["wanted_float"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["wanted_float"], ["wanted_columns"], perm=[1, 0]),
+            helper.make_node("MatMul", ["chosen", "wanted_columns"], ["unscaled"]),
+            helper.make_node("Gather", ["embedding_scale", "vocabulary"], ["wanted_scale"]),
+            helper.make_node("Mul", ["unscaled", "wanted_scale"], ["logits"]),
         ]
     )
+    nodes.input.append(helper.make_tensor_value_info("vocabulary", TensorProto.INT64, ["tokens"]))
     chosen = next(output for output in nodes.output if output.name == "chosen")
     nodes.output.remove(chosen)
-    nodes.output.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "selected", len(embedding)]))
+    nodes.output.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "selected", "tokens"]))
 
 
 def main() -> None:

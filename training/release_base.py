@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from training.examples import count_with
 from training.release_embedded import BASE_NAME, read_unchanged_run, write_bundle
 from triage.engines.chatml import render_chatml
-from triage.engines.embedded import PROMPT_TOKENS, TOKENIZER_FILE
+from triage.engines.embedded import PROMPT_TOKENS
+from triage.engines.onnx_bundle import TOKENIZER_FILE
 from triage.errors import ReleaseError, TriageError
 from triage.paths import canonical_json, text_digest
 from triage.prompt import build_prompt, prompt_id

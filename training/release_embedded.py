@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from training.export_onnx import export
-from triage.engines.embedded import MODEL_FILE, TOKENIZER_FILE
+from triage.engines.onnx_bundle import MODEL_FILE, TOKENIZER_FILE
 from triage.errors import ReleaseError, RunError, TriageError
 from triage.paths import file_digest, text_digest, weights_digest
 from triage.prompt import prompt_id

@@ -54,20 +54,62 @@ class LabelTrie:
                 seen[node] |= seen[parent]
         return seen
 
-    def score_labels(self, root_logits: NDArray[np.float32], node_logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The probability of each label, shape (labels,), summing to 1.
+    @cached_property
+    def branches(self) -> tuple[int, ...]:
+        """The nodes after which more than one token can follow, in order; -1 is the root. Elsewhere there is nothing to decide."""
+        return tuple(node for node, following in self._following.items() if len(following) > 1)
 
-        `root_logits` (vocabulary,) come from the token before the label, `node_logits` (nodes, vocabulary) from the
-        nodes. A label's weight is the product of its tokens' probabilities and its terminator's, renormalised.
+    @cached_property
+    def asked(self) -> NDArray[np.int64]:
+        """The nodes that a model has to read so that every branch can be scored: branches and their ancestors, without the root."""
+        wanted = [node for node in self.branches if node >= 0]
+        return np.flatnonzero(self.visible[wanted].any(axis=0))
+
+    @cached_property
+    def vocabulary(self) -> Tokens:
+        """The tokens that can follow at some branch, sorted: the only ones whose logits are needed."""
+        return np.array(sorted({token for node in self.branches for token in self._following[node]}), dtype=np.int64)
+
+    def score_labels(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The probability of each label, shape (rows, labels), each row summing to 1.
+
+        `logits` has shape (rows, branches, vocabulary). At each branch the probability is spread over the tokens that may
+        follow there, as constrained decoding spreads it; a label's probability is the product along its path.
         """
-        logits = np.concatenate([root_logits[None], node_logits]).astype(np.float64)
-        peak = logits.max(axis=1, keepdims=True)
-        logprobs = logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
-        own = logprobs[self.parents + 1, self.tokens]
-        weights = np.array([own[list(path)].sum() + logprobs[path[-1] + 1, self.terminator] for path in self.paths])
-        shares = np.exp(weights - weights.max())
-        total: NDArray[np.float64] = shares / shares.sum()
-        return total
+        scores = np.where(self._allowed, logits.astype(np.float64), -np.inf)
+        scores -= scores.max(axis=2, keepdims=True, initial=-1e30)
+        scores -= np.log(np.exp(scores).sum(axis=2, keepdims=True))
+        total = np.stack([sum((scores[:, branch, column] for branch, column in steps), np.zeros(len(logits))) for steps in self._steps], axis=1)
+        shares: NDArray[np.float64] = np.exp(total)
+        return shares
+
+    @cached_property
+    def _following(self) -> dict[int, tuple[int, ...]]:
+        """The tokens that can follow each node, the root first."""
+        found: dict[int, set[int]] = {node: set() for node in range(-1, len(self.tokens))}
+        for node, parent in enumerate(self.parents):
+            found[int(parent)].add(int(self.tokens[node]))
+        for path in self.paths:
+            found[path[-1]].add(self.terminator)
+        return {node: tuple(sorted(tokens)) for node, tokens in found.items()}
+
+    @cached_property
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Which token may follow at which branch, shape (branches, vocabulary)."""
+        return np.array([np.isin(self.vocabulary, self._following[node]) for node in self.branches], dtype=np.bool_).reshape(
+            len(self.branches), len(self.vocabulary)
+        )
+
+    @cached_property
+    def _steps(self) -> list[list[tuple[int, int]]]:
+        """For each label, the branches on its path and the column of the token that it takes there."""
+        columns = {int(token): column for column, token in enumerate(self.vocabulary)}
+        found = []
+        for path in self.paths:
+            nodes = (-1, *path)
+            taken = [*(int(self.tokens[node]) for node in path), self.terminator]
+            found.append([(self.branches.index(node), columns[token]) for node, token in zip(nodes, taken, strict=True) if node in self.branches])
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A file of messages in, a file of predictions out, resumable: what is in the output is done.
 
-Each prediction is written and flushed as it is made. A run that was killed leaves at most one broken last line, which
-the next run drops. What is done is known by its id alone: another message, release or taxonomy wants another output.
-Bad lines go to `<out>.rejected.jsonl` with file, line and reason, and stop nothing.
+Messages are answered `CHUNK` at a time, which lets an engine read them together; each chunk is written and flushed before the
+next is read. A run that was killed loses at most one chunk and leaves at most one broken last line, which the next run drops.
+What is done is known by its id alone: another message, release or taxonomy wants another output. Bad lines go to
+`<out>.rejected.jsonl` with file, line and reason, and stop nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -28,6 +30,7 @@ from triage.taxonomy import Taxonomy
 from triage.ticket import Message, parse_message
 
 DEADLINE_S = 60.0
+CHUNK = 64
 _IDENTIFIER = TypeAdapter[str](Identifier)
 
 
@@ -86,19 +89,21 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
 def _read_messages(
     source: Path, accepted: BinaryIO, rejected: TextIO, pipeline: Pipeline | None, counts: BatchCounts, done: set[str], total: int
 ) -> None:
-    """Answer what is not done yet, each message written and flushed before the next is read, with progress on stderr."""
+    """Answer what is not done yet, chunk after chunk, each written and flushed before the next is read, with progress on stderr."""
     counts.resumed = len(done)
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, asyncio.Runner() as runner:
         task = progress.add_task("reading", total=total)
-        for identifier, message in _messages(source, rejected, counts, done, lambda: progress.advance(task)):
+        waiting = _messages(source, rejected, counts, done, lambda: progress.advance(task))
+        while chunk := list(islice(waiting, CHUNK)):
             assert pipeline is not None
-            [prediction] = runner.run(pipeline.predict([message], deadline_s=DEADLINE_S, ids=[identifier]))
-            accepted.write(prediction.model_dump_json(exclude_none=True).encode() + b"\n")
+            names, messages = zip(*chunk, strict=True)
+            predictions = runner.run(pipeline.predict(messages, deadline_s=DEADLINE_S, ids=names))
+            accepted.write(b"".join(prediction.model_dump_json(exclude_none=True).encode() + b"\n" for prediction in predictions))
             accepted.flush()
             rejected.flush()
-            counts.written += 1
-            counts.unread += prediction.status == "unread"
+            counts.written += len(predictions)
+            counts.unread += sum(prediction.status == "unread" for prediction in predictions)
 
 
 def _check_output(path: Path, source: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from triage.answer import Answer, Failure
+from triage.confidence import LOW_CONFIDENCE
 from triage.taxonomy import Taxonomy
 from triage.ticket import Ticket
 
@@ -23,10 +24,11 @@ class Decision:
 
 
 def decide(answer: Answer, taxonomy: Taxonomy) -> Decision:
-    """Apply the taxonomy's policy to an engine's answer; a failure becomes the fallback ticket."""
+    """Apply the taxonomy's policy, and the floors of the engine's release, to its answer; a failure becomes the fallback ticket."""
     if isinstance(answer, Failure):
         return Decision(Ticket.model_validate(taxonomy.fallback.model_dump()), "fallback", (answer.reason,))
-    raising = raising_reasons(answer.ticket, answer.probabilities, taxonomy)
+    doubts = tuple(flag for flag in answer.flags if flag.startswith(LOW_CONFIDENCE))
+    raising = tuple(dict.fromkeys((*raising_reasons(answer.ticket, answer.probabilities, taxonomy), *doubts)))
     if answer.ticket.needs_human or not raising:
         return Decision(answer.ticket, "model", answer.flags)
     policy = taxonomy.policy
@@ -34,7 +36,7 @@ def decide(answer: Answer, taxonomy: Taxonomy) -> Decision:
     raised = answer.ticket.model_copy(
         update={"needs_human": True, "next_action": policy.action_with_person if action in policy.actions_without_person else action}
     )
-    return Decision(raised, "policy", (*answer.flags, *raising))
+    return Decision(raised, "policy", tuple(dict.fromkeys((*answer.flags, *raising))))
 
 
 def raising_reasons(ticket: Ticket, probabilities: Mapping[str, float], taxonomy: Taxonomy) -> tuple[str, ...]:

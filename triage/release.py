@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from triage.confidence import Calibration
 from triage.errors import ReleaseError
 from triage.paths import canonical_json, file_digest, text_digest, write_json_atomically
 from triage.prompt import PromptKind, prompt_id
@@ -50,6 +51,8 @@ class ReleaseManifest(BaseModel):
     """Tokens of customer text that the model was trained to read."""
     summary: Literal["written", "extracted"]
     """Whether the model writes summaries, or chooses a sentence of the message because what it writes is not faithful."""
+    calibration: Calibration | None = None
+    """What makes its probabilities believable; None where nothing was fitted: then they are the model's own."""
     taxonomy: Digest
     tokenizer: Digest
     chat_template: Digest
@@ -79,8 +82,9 @@ def write_manifest(folder: Path, fields: Mapping[str, object]) -> ReleaseManifes
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST_NAME}
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     content = {"created_at": stamp, **fields, "files": files}
-    manifest = ReleaseManifest.model_validate({**content, "seal": text_digest(canonical_json(content))})
-    write_json_atomically(folder / MANIFEST_NAME, manifest.model_dump())
+    unsealed = ReleaseManifest.model_validate({**content, "seal": "0" * 64})
+    manifest = unsealed.model_copy(update={"seal": _seal(unsealed)})
+    write_json_atomically(folder / MANIFEST_NAME, manifest.model_dump(exclude_none=True))
     return manifest
 
 
@@ -120,7 +124,7 @@ def verify_release(folder: Path) -> Release:
     except ValidationError as error:
         places = ", ".join(sorted({".".join(map(str, item["loc"])) or "the file" for item in error.errors(include_input=False)}))
         raise ReleaseError(f"{path} is damaged: {places} cannot be read", "restore the bundle from where it was made") from None
-    if manifest.seal != text_digest(canonical_json(manifest.model_dump(exclude={"seal"}))):
+    if manifest.seal != _seal(manifest):
         raise ReleaseError(f"{path} was edited: its seal does not fit its content", "restore the bundle from where it was made")
     present = {str(item.relative_to(folder)) for item in folder.rglob("*") if not item.is_dir()} - {MANIFEST_NAME}
     faults = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
@@ -132,3 +136,7 @@ def verify_release(folder: Path) -> Release:
             "restore the bundle from where it was made; for the embedded one, install the package again",
         )
     return Release(folder, manifest)
+
+
+def _seal(manifest: ReleaseManifest) -> str:
+    return text_digest(canonical_json(manifest.model_dump(exclude={"seal"}, exclude_none=True)))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from triage.prompt import Prompt
 
+ANSWER_OPENS = "<|im_start|>assistant\n"
+
 
 def render_chatml(prompt: Prompt) -> str:
     """The prompt as text, up to where the assistant's answer begins."""
     turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in prompt.messages)
-    return turns + "<|im_start|>assistant\n"
+    return turns + ANSWER_OPENS

@@ -1,57 +1,75 @@
 """The embedded engine: a small model in onnxruntime, decoded inside the automaton, on the CPU.
 
-Each decided field costs one forward pass: the fixed text before it and the trie of all its labels go in together, a
-mask keeps the branches apart (tree attention, as in SpecInfer, arXiv 2305.09781), and the keys and values of the chosen
-branch are kept. The release says how its summaries come about: `written` greedily, token by token, under the automaton's
-counter, or `extracted`: the sentence of the message that, read alone, speaks most for the category that was chosen.
+Messages that wait at the same time are answered together, in batches of like length; `decoding` has how. The release says how
+its summaries come about: `written` greedily, token by token, under the automaton's counter, or `extracted`: the sentence of the
+message that, read alone, speaks most for the category that was chosen.
 
-A pass runs on onnxruntime's own threads; one message is answered at a time. Batching is not done here yet.
+A pass runs on onnxruntime's own threads, one batch at a time. What prompts begin with in common (instructions, worked
+examples) is read once and kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
-from triage.automaton import TicketAutomaton
-from triage.engines.chatml import render_chatml
-from triage.errors import EngineError, ReleaseError
+from triage.automaton import TicketAutomaton, Tokens
+from triage.engines.chatml import ANSWER_OPENS, render_chatml
+from triage.engines.decoding import CONTEXT_TOKENS, LABEL_TOKENS, ContextError, DeadlineError, Head, Walk, split_by_length
+from triage.engines.onnx_bundle import MODEL_FILE, load_session, load_tokenizer
 from triage.extract import candidate_sentences
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.prompt import ChatMessage, Prompt, PromptKind
 from triage.release import Release, load_release
-from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy
+from triage.taxonomy import LABEL_FIELDS, Taxonomy
 
-MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
-CONTEXT_TOKENS = 1024
 PROMPT_TOKENS = CONTEXT_TOKENS - 256
 """The longest prompt: what is left of the context once an answer has its place."""
-FREE_TOKENS = 128
-"""How much is written where nothing constrains it. The longest ticket of the training split takes 79."""
 STOP_TOKEN = "<|im_end|>"
 SENTENCE_TOKENS = 48
 """How much of a sentence is read when sentences are compared."""
-
-Floats = NDArray[np.float32]
-
-
-class _DeadlineError(Exception):
-    """The time for this message is up."""
+BATCH_TOKENS, BATCH_ROWS = 1_024, 32
+"""How much is read in one pass at most; more gains nothing on a CPU."""
 
 
-class _ContextError(Exception):
-    """The cache is full."""
+@dataclass
+class _Job:
+    """A prompt that waits for its answer."""
+
+    prompt: Prompt
+    end: float
+    done: Future[Answer] = field(default_factory=Future)
+
+
+@dataclass
+class _Row:
+    """A prompt of a batch: its token ids without the head's, and what was decided so far."""
+
+    job: _Job
+    ids: Tokens
+    prompt_tokens: int
+    output_tokens: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are read together behind the same first turns."""
+
+    head: tuple[ChatMessage, ...]
+    rows: list[_Row]
 
 
 class EmbeddedEngine:
@@ -76,9 +94,12 @@ class EmbeddedEngine:
         self._automaton = TicketAutomaton(taxonomy, self._tokenizer)
         self._frame = tuple(self._automaton.encode(part) for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0"))
         self._extracts = release.manifest.summary == "extracted"
-        self._session = _load_session(release.path(MODEL_FILE), threads)
-        layers, _, _, kv_heads, _, head_size = next(item for item in self._session.get_inputs() if item.name == "past").shape
-        self._empty = np.zeros((layers, 2, 1, kv_heads, 0, head_size), dtype=np.float32)
+        self._calibration = release.manifest.calibration
+        self._session = load_session(release.path(MODEL_FILE), threads)
+        self._head: tuple[tuple[ChatMessage, ...], Head | None] = ((), None)
+        self._last: tuple[ChatMessage, ...] = ()
+        self._waiting: deque[_Job] = deque()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="embedded-engine")
         self._lock = threading.Lock()
         self._closed = False
 
@@ -86,15 +107,30 @@ class EmbeddedEngine:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     async def answer(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
-        end = time.monotonic() + deadline_s
-        return await asyncio.to_thread(self._answer_all, list(prompts), end)
+        jobs = self._take(prompts, deadline_s)
+        return list(await asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs)))
 
     async def aclose(self) -> None:
         self._closed = True
 
     def answer_now(self, prompt: Prompt, *, deadline_s: float) -> Answer:
-        """`answer` for one prompt in the calling thread, for callers without an event loop."""
-        return self._answer_all([prompt], time.monotonic() + deadline_s)[0]
+        """`answer` for one prompt, for callers without an event loop."""
+        [job] = self._take([prompt], deadline_s)
+        return job.done.result()
+
+    def shares(self, prompts: Sequence[Prompt]) -> list[dict[str, dict[str, float]]]:
+        """For each prompt and field, the uncalibrated probability of every label, after the engine's own labels before. For calibration."""
+        found = []
+        for prompt in prompts:
+            with self._lock:
+                walk = self._walk([self._encode(prompt.messages)], float("inf"))
+                rows = dict[str, dict[str, float]]()
+                for name in LABEL_FIELDS:
+                    [shares] = walk.score(name)
+                    rows[name] = dict(zip(self._automaton.tries[name].labels, map(float, shares), strict=True))
+                    walk.choose(name, [int(shares.argmax())])
+            found.append(rows)
+        return found
 
     async def write_free(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
         """`answer` without the automaton: the likeliest token each time, until the model stops or `FREE_TOKENS` are written.
@@ -105,7 +141,7 @@ class EmbeddedEngine:
         return await asyncio.to_thread(lambda: [self._write_one(prompt, end) for prompt in prompts])
 
     def _write_one(self, prompt: Prompt, end: float) -> Answer:
-        ids = self._tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
+        ids = self._encode(prompt.messages)
         if len(ids) > PROMPT_TOKENS:
             return Failure("too_long", f"{len(ids)} prompt tokens")
         stop = self._tokenizer.token_to_id(STOP_TOKEN)
@@ -114,178 +150,141 @@ class EmbeddedEngine:
             if self._closed:
                 return Failure("unavailable", "the engine is closed")
             try:
-                written = _Walk(self._session, self._automaton, self._empty, end).write_free(np.array(ids, dtype=np.int64), stop)
-            except _DeadlineError:
+                written = self._walk([ids], end, room=CONTEXT_TOKENS).write_free(stop)
+            except DeadlineError:
                 return Failure("timeout", "the deadline passed while writing")
         text = self._tokenizer.decode([token for token in written if token != stop], skip_special_tokens=False)
         answer = parse_answer(text, self._taxonomy, finished=written[-1] == stop)
         answer = with_details(answer, probabilities={}, prompt_tokens=len(ids), output_tokens=len(written))
         return with_flag(answer, "cut") if prompt.cut else answer
 
-    def _answer_all(self, prompts: list[Prompt], end: float) -> list[Answer]:
-        answers: list[Answer] = []
-        for prompt in prompts:
-            with self._lock:
-                answers.append(Failure("unavailable", "the engine is closed") if self._closed else self._answer_one(prompt, end))
-        return answers
+    def _take(self, prompts: Sequence[Prompt], deadline_s: float) -> list[_Job]:
+        """Put prompts into the queue and have the worker look at it."""
+        end = time.monotonic() + deadline_s
+        jobs = [_Job(prompt, end) for prompt in prompts]
+        self._waiting.extend(jobs)
+        self._worker.submit(self._work)
+        return jobs
 
-    def _answer_one(self, prompt: Prompt, end: float) -> Answer:
-        ids = self._tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
-        if len(ids) > PROMPT_TOKENS:
-            return Failure("too_long", f"{len(ids)} prompt tokens")
-        walk = _Walk(self._session, self._automaton, self._empty, end)
+    def _work(self) -> None:
+        """Answer what waits, all that waits at one time together."""
+        with self._lock:
+            while self._waiting:
+                jobs = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                for batch in self._batches(jobs):
+                    self._answer_batch(batch)
+
+    def _batches(self, jobs: Sequence[_Job]) -> list[_Batch]:
+        """Prompts of like length that begin alike, `BATCH_TOKENS` a batch with padding; what cannot be answered is answered here."""
+        rows: dict[tuple[ChatMessage, ...], list[_Row]] = {}
+        for job in jobs:
+            turns = job.prompt.messages
+            ids = self._encode(turns)
+            if self._closed:
+                job.done.set_result(Failure("unavailable", "the engine is closed"))
+            elif len(ids) > PROMPT_TOKENS:
+                job.done.set_result(Failure("too_long", f"{len(ids)} prompt tokens"))
+            else:
+                head = self._shared(turns[:-1])
+                rows.setdefault(head, []).append(_Row(job, ids[len(self._encode(head, opens_answer=False)) :], len(ids)))
+        most = BATCH_ROWS if self._extracts else 1
+        return [
+            _Batch(head, [some[place] for place in places])
+            for head, some in rows.items()
+            for places in split_by_length([len(row.ids) for row in some], most_tokens=BATCH_TOKENS, most_rows=most)
+        ]
+
+    def _shared(self, turns: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+        """What the turns before a prompt's last have in common with those of the prompt before it, at least the first of them."""
+        count = 0
+        while count < min(len(turns), len(self._last)) and turns[count] == self._last[count]:
+            count += 1
+        self._last = turns
+        return turns[: max(count, 1)]
+
+    def _read_head(self, turns: tuple[ChatMessage, ...], end: float) -> Head | None:
+        """Keys and values of what a batch's prompts begin with. The last ones are kept."""
+        if turns and self._head[0] != turns:
+            self._head = (turns, self._walk([self._encode(turns, opens_answer=False)], end).read())
+        return self._head[1] if turns else None
+
+    def _answer_batch(self, batch: _Batch) -> None:
+        """Set each row's answer. If a batch fails, its rows are tried alone, so that one message takes no other along."""
         try:
-            labels, probabilities = walk.decide(np.array(ids, dtype=np.int64))
-            summary = self._extract(prompt, labels["category"], end) if self._extracts else json.loads(f'"{walk.write_summary().decode()}"')
-        except _DeadlineError:
-            return Failure("timeout", "the deadline passed while decoding")
-        except _ContextError:
-            return Failure("truncated", "the summary outgrew the context", prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
-        except Exception as error:  # onnxruntime's errors have no common base; one message must not take its neighbours along
-            return Failure("unavailable", f"the model failed: {type(error).__name__}")
-        decided = {field: json.loads(label) if field == "needs_human" else label for field, label in labels.items()}
-        answer = parse_answer(json.dumps({**decided, "summary": summary}), self._taxonomy)
-        answer = with_details(answer, probabilities=probabilities, prompt_tokens=len(ids), output_tokens=walk.length - len(ids))
-        return with_flag(answer, "cut") if prompt.cut else answer
+            walk = self._decide(batch)
+            if self._extracts:
+                self._extract(batch.rows)
+            else:
+                batch.rows[0].summary = json.loads(f'"{walk.write_summary().decode()}"')
+                batch.rows[0].output_tokens = int(walk.lengths[0]) - batch.rows[0].prompt_tokens
+        except Exception as error:  # onnxruntime's errors have no common base
+            if len(batch.rows) > 1:
+                for row in batch.rows:
+                    self._answer_batch(_Batch(batch.head, [row]))
+            else:
+                batch.rows[0].job.done.set_result(_failure(batch.rows[0], error))
+            return
+        for row in batch.rows:
+            row.job.done.set_result(self._finish(row))
 
-    def _extract(self, prompt: Prompt, category: str, end: float) -> str:
-        """The candidate sentence that, as a message of its own, makes the category most likely. One batched pass."""
-        sentences = candidate_sentences(prompt.newest)
-        if len(sentences) == 1:
-            return sentences[0]
-        if time.monotonic() > end:
-            raise _DeadlineError
-        trie, prefix = self._automaton.tries["category"], self._automaton.prefix_ids["category"]
+    def _decide(self, batch: _Batch) -> Walk:
+        """The label of each field and its probability, field after field."""
+        end = max(row.job.end for row in batch.rows)
+        room = LABEL_TOKENS if self._extracts else CONTEXT_TOKENS
+        walk = self._walk([row.ids for row in batch.rows], end, head=self._read_head(batch.head, end), room=room)
+        for name in LABEL_FIELDS:
+            trie, shares = self._automaton.tries[name], walk.score(name)
+            best = [int(place) for place in shares.argmax(axis=1)]
+            for row, place, each in zip(batch.rows, best, shares, strict=True):
+                row.labels[name] = trie.labels[place]
+                row.probabilities[name] = round(self._calibration.probability(name, each, place) if self._calibration else float(each[place]), 6)
+                row.output_tokens += len(self._automaton.prefix_ids[name]) + len(trie.paths[place])
+            walk.choose(name, best)
+        return walk
+
+    def _extract(self, rows: Sequence[_Row]) -> None:
+        """For each message the candidate sentence that, as a message of its own, makes its category most likely."""
+        candidates = [candidate_sentences(row.job.prompt.newest) for row in rows]
+        asked = [(row, sentence) for row, sentences in enumerate(candidates) if len(sentences) > 1 for sentence in sentences]
         opening, closing = self._frame
-        rows = [np.concatenate([opening, self._automaton.encode(sentence)[:SENTENCE_TOKENS], closing, prefix, trie.tokens]) for sentence in sentences]
-        nodes, longest = len(trie.tokens), max(map(len, rows))
-        ids = np.zeros((len(rows), longest), dtype=np.int64)
-        positions = np.zeros((len(rows), longest), dtype=np.int64)
-        mask = np.zeros((len(rows), 1, longest, longest), dtype=np.bool_)
-        mask[:, :, :, 0] = True  # padding has to attend to something, or its softmax is not a number
-        select = np.zeros((len(rows), nodes + 1), dtype=np.int64)
-        for row, tokens in enumerate(rows):
-            fixed = len(tokens) - nodes
-            ids[row, : len(tokens)] = tokens
-            positions[row, : len(tokens)] = np.concatenate([np.arange(fixed), fixed + trie.depths])
-            mask[row, 0, :fixed, :fixed] = np.tri(fixed, dtype=np.bool_)
-            mask[row, 0, fixed : len(tokens), :fixed] = True
-            mask[row, 0, fixed : len(tokens), fixed : len(tokens)] = trie.visible
-            select[row] = np.arange(fixed - 1, len(tokens))
-        past = np.repeat(self._empty, len(rows), axis=2)
-        logits, _ = self._session.run(None, {"input_ids": ids, "position_ids": positions, "mask": mask, "past": past, "select": select})
-        place = trie.labels.index(category)
-        shares = [trie.score_labels(scores[0], scores[1:])[place] for scores in logits]
-        return sentences[int(np.argmax(shares))]
+        ids = [np.concatenate([opening, self._automaton.encode(sentence)[:SENTENCE_TOKENS], closing]) for _, sentence in asked]
+        found = np.zeros(len(asked))
+        for places in split_by_length([len(each) for each in ids], most_tokens=BATCH_TOKENS, most_rows=BATCH_ROWS):
+            shares = self._walk([ids[place] for place in places], max(row.job.end for row in rows)).score("category")
+            for place, each in zip(places, shares, strict=True):
+                found[place] = each[self._automaton.tries["category"].labels.index(rows[asked[place][0]].labels["category"])]
+        best = [-1.0] * len(rows)
+        for row, sentences in zip(rows, candidates, strict=True):
+            row.summary = sentences[0]
+        for (place, sentence), share in zip(asked, found, strict=True):
+            if share > best[place]:
+                best[place], rows[place].summary = float(share), sentence
+
+    def _finish(self, row: _Row) -> Answer:
+        if time.monotonic() > row.job.end:
+            return Failure("timeout", "the deadline passed while decoding")
+        decided = {name: json.loads(label) if name == "needs_human" else label for name, label in row.labels.items()}
+        answer = parse_answer(json.dumps({**decided, "summary": row.summary}), self._taxonomy)
+        answer = with_details(answer, probabilities=row.probabilities, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens)
+        for flag in (*(self._calibration.flags(row.probabilities) if self._calibration else ()), *(["cut"] if row.job.prompt.cut else [])):
+            answer = with_flag(answer, flag)
+        return answer
+
+    def _encode(self, turns: tuple[ChatMessage, ...], *, opens_answer: bool = True) -> Tokens:
+        """Token ids of turns in ChatML. Turns begin and end with special tokens, so the ids of a prompt's first turns begin its own."""
+        text = render_chatml(Prompt(turns))
+        return self._automaton.encode(text if opens_answer else text.removesuffix(ANSWER_OPENS)) if turns else np.zeros(0, dtype=np.int64)
+
+    def _walk(self, rows: Sequence[Tokens], end: float, *, head: Head | None = None, room: int = LABEL_TOKENS) -> Walk:
+        return Walk(self._session, self._automaton, rows, head=head, end=end, room=room)
 
 
-class _Walk:
-    """One message on its way through the automaton: the cache so far and the logits at its end."""
-
-    def __init__(self, session: Any, automaton: TicketAutomaton, empty: Floats, end: float) -> None:
-        self._session = session
-        self._automaton = automaton
-        self._end = end
-        layers, two, one, heads, _, size = empty.shape
-        self._cache = np.empty((layers, two, one, heads, CONTEXT_TOKENS, size), dtype=np.float32)
-        self.length = 0
-        """Tokens in the cache."""
-
-    def decide(self, prompt: NDArray[np.int64]) -> tuple[dict[str, str], dict[str, float]]:
-        """The label of each decided field and its probability."""
-        labels, probabilities, pending = dict[str, str](), dict[str, float](), prompt
-        for field in LABEL_FIELDS:
-            pending = np.concatenate([pending, self._automaton.prefix_ids[field]])
-            labels[field], probabilities[field] = self._choose_label(field, pending)
-            pending = np.zeros(0, dtype=np.int64)
-        return labels, probabilities
-
-    def _choose_label(self, field: str, pending: NDArray[np.int64]) -> tuple[str, float]:
-        """Score every label in one pass, keep the best one's keys and values, and return it with its probability."""
-        trie = self._automaton.tries[field]
-        fixed, nodes = len(pending), len(trie.tokens)
-        positions = np.concatenate([np.arange(fixed), fixed + trie.depths]) + self.length
-        mask = np.zeros((fixed + nodes, self.length + fixed + nodes), dtype=np.bool_)
-        mask[:, : self.length] = True
-        mask[:fixed, self.length : self.length + fixed] = np.tri(fixed, dtype=np.bool_)
-        mask[fixed:, self.length : self.length + fixed] = True
-        mask[fixed:, self.length + fixed :] = trie.visible
-        select = np.arange(fixed - 1, fixed + nodes)
-        logits, present = self._forward(np.concatenate([pending, trie.tokens]), positions, mask, select)
-        shares = trie.score_labels(logits[0], logits[1:])
-        best = int(shares.argmax())
-        self._keep(present[..., [*range(fixed), *(fixed + node for node in trie.paths[best])], :])
-        return trie.labels[best], round(float(shares[best]), 6)
-
-    def write_summary(self) -> bytes:
-        """The summary as JSON string content in UTF-8, greedily, at most `SUMMARY_CHARACTERS` code points."""
-        pending, state = self._automaton.prefix_ids["summary"], self._automaton.summary_start
-        remaining, written = SUMMARY_CHARACTERS, list[int]()
-        while True:
-            count = len(pending)
-            mask = np.ones((count, self.length + count), dtype=np.bool_)
-            mask[:, self.length :] = np.tri(count, dtype=np.bool_)
-            logits, present = self._forward(pending, np.arange(count) + self.length, mask, np.array([count - 1]))
-            self._keep(present)
-            allowed = self._automaton.allowed_tokens(state, remaining)
-            token = int(allowed[logits[0][allowed].argmax()])
-            remaining -= self._automaton.characters(state, token)
-            following = self._automaton.next_state(state, token)
-            written.append(token)
-            if following is None:
-                return self._automaton.closing_bytes(written)
-            state, pending = following, np.array([token], dtype=np.int64)
-
-    def write_free(self, prompt: NDArray[np.int64], stop: int) -> list[int]:
-        """What follows a prompt greedily, `stop` included where the model comes to it; at most `FREE_TOKENS`."""
-        pending, written = prompt, list[int]()
-        while len(written) < FREE_TOKENS and stop not in written[-1:]:
-            count = len(pending)
-            mask = np.ones((count, self.length + count), dtype=np.bool_)
-            mask[:, self.length :] = np.tri(count, dtype=np.bool_)
-            logits, present = self._forward(pending, np.arange(count) + self.length, mask, np.array([count - 1]))
-            self._keep(present)
-            written.append(int(logits[0].argmax()))
-            pending = np.array(written[-1:], dtype=np.int64)
-        return written
-
-    def _forward(
-        self, tokens: NDArray[np.int64], positions: NDArray[np.int64], mask: NDArray[np.bool_], select: NDArray[np.int64]
-    ) -> tuple[Floats, Floats]:
-        """Logits of the selected places, (selected, vocabulary), and the new keys and values, (layers, 2, 1, heads, new, size)."""
-        if time.monotonic() > self._end:
-            raise _DeadlineError
-        feed = {
-            "input_ids": tokens[None],
-            "position_ids": positions[None],
-            "mask": mask[None, None],
-            "past": self._cache[..., : self.length, :],
-            "select": select[None],
-        }
-        logits, present = self._session.run(["logits", "present"], feed)
-        return logits[0], present
-
-    def _keep(self, present: Floats) -> None:
-        count = present.shape[4]
-        if self.length + count > CONTEXT_TOKENS:
-            raise _ContextError
-        self._cache[..., self.length : self.length + count, :] = present
-        self.length += count
-
-
-def load_tokenizer(release: Release) -> Tokenizer:
-    """The tokenizer of a bundle.
-
-    Raises:
-        ReleaseError: the bundle lacks a file that an embedded release consists of.
-        EngineError: the tokenizer cannot be loaded.
-    """
-    if missing := [name for name in (MODEL_FILE, TOKENIZER_FILE) if name not in release.manifest.files]:
-        raise ReleaseError(f"the release in {release.folder} has no {' and no '.join(missing)}", "name an embedded release")
-    try:
-        return Tokenizer.from_file(str(release.path(TOKENIZER_FILE)))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise EngineError(f"{release.path(TOKENIZER_FILE)} is no tokenizer", "restore the bundle from where it was made") from error
+def _failure(row: _Row, error: Exception) -> Failure:
+    if isinstance(error, DeadlineError):
+        return Failure("timeout", "the deadline passed while decoding")
+    if isinstance(error, ContextError):
+        return Failure("truncated", "the summary outgrew the context", prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens)
+    return Failure("unavailable", f"the model failed: {type(error).__name__}")
 
 
 def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR, *, threads: int | None = None) -> EmbeddedEngine:
@@ -296,16 +295,3 @@ def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR
         EngineError: the model in it cannot be loaded.
     """
     return EmbeddedEngine(load_release(folder, taxonomy), taxonomy, threads=threads)
-
-
-def _load_session(path: Path, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own types for a file it cannot read
-        raise EngineError(f"onnxruntime cannot load {path}: {type(error).__name__}", "install the package again, or run `triage doctor`") from error
