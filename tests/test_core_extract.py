@@ -18,7 +18,29 @@ def test_a_message_without_a_word_says_so() -> None:
 
 
 def test_what_fits_as_a_whole_is_one_candidate() -> None:
-    assert candidate_sentences("Hi there,\n\ndriver?? slot was 6 to 7\n\nThanks, Jo") == ["driver?? slot was 6 to 7"]
+    assert candidate_sentences("Hi there,\n\ndriver?? slot was 6 to 7\n\nThanks, Jo") == ["driver; slot was 6 to 7"]
+
+
+def test_sentences_of_a_short_message_become_one() -> None:
+    assert candidate_sentences("Hey, I paid for pro but my dashboard still says free. Can someone fix this?") == [
+        "I paid for pro but my dashboard still says free; Can someone fix this?"
+    ]
+    assert candidate_sentences("Still waiting!! Nobody answers...\nWhat now?") == ["Still waiting; Nobody answers; What now?"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Hello Anna, the invoice is wrong", "the invoice is wrong"),
+        ("Hey there! where is my parcel", "where is my parcel"),
+        ("dear team, nothing works since noon", "nothing works since noon"),
+        ("Hello, help", "Hello, help"),
+        ("Hidden fees, again and again", "Hidden fees, again and again"),
+        ("hi is this the right place for returns, i wonder", "hi is this the right place for returns, i wonder"),
+    ],
+)
+def test_a_greeting_before_a_sentence_goes(said: str, kept: str) -> None:
+    assert candidate_sentences(said) == [kept]
 
 
 def test_quotes_signatures_and_greetings_are_no_candidates() -> None:

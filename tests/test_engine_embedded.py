@@ -205,6 +205,36 @@ def test_a_message_that_fails_takes_no_neighbour_along(embedded_engine: Embedded
     assert isinstance(third, TicketAnswer)
 
 
+def test_a_caller_who_leaves_costs_no_one_else_an_answer(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
+    prompts = [build_prompt(Message(message=f"the {word} is broken"), taxonomy) for word in ("app", "site", "form")]
+
+    async def ask() -> list[Answer]:
+        tasks = [asyncio.create_task(embedded_engine.answer([prompt], deadline_s=60)) for prompt in prompts]
+        with embedded_engine._lock:  # the worker waits here, so that all three are still in the queue
+            await asyncio.sleep(0.05)
+            tasks[1].cancel()
+            await asyncio.sleep(0.05)
+        return [answer for task in (tasks[0], tasks[2]) for answer in await task]
+
+    assert all(isinstance(answer, TicketAnswer) for answer in asyncio.run(ask()))
+    assert isinstance(embedded_engine.answer_now(prompts[0], deadline_s=60), TicketAnswer)
+
+
+def test_a_prompt_that_cannot_be_read_is_a_failure_and_stops_nothing(
+    embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean(prompt: Prompt) -> Prompt:
+        if "zebra" in prompt.newest:
+            raise ValueError("no")
+        return prompt
+
+    monkeypatch.setattr(embedded_engine, "_guarded", clean)
+    prompts = [build_prompt(Message(message=text), taxonomy) for text in ("zebra", "hello there")]
+    first, second = asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
+    assert first == Failure("unavailable", "the prompt could not be read: ValueError")
+    assert isinstance(second, TicketAnswer)
+
+
 def test_concurrent_callers_are_answered_together(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[int] = []
 

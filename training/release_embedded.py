@@ -18,18 +18,21 @@ from transformers import AutoModelForCausalLM
 from training.export_onnx import export
 from triage.engines.onnx_bundle import MODEL_FILE, TOKENIZER_FILE
 from triage.errors import ReleaseError, RunError, TriageError
+from triage.guard import GUARD_FILE
 from triage.paths import file_digest, text_digest, weights_digest
 from triage.prompt import prompt_id
 from triage.release import MANIFEST_NAME, write_manifest
 from triage.run import RECORD_NAME, RunRecord, read_run_record
 from triage.taxonomy import load_taxonomy
 
-RUN_FILE = "finetune_run.json"
+RUN_FILE, GUARD_RUN_FILE = "finetune_run.json", "guard_run.json"
 BASE_NAME = "ticket-triage-base-17m"
 
 
-def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path | None = None, *, summary: str = "extracted") -> None:
-    """Write the bundle of one fine-tuning run into `out`, replacing what was there.
+def assemble(
+    model: Path, base: Path, out: Path, name: str, taxonomy_path: Path | None = None, *, summary: str = "extracted", guard: Path | None = None
+) -> None:
+    """Write the bundle of one fine-tuning run into `out`, replacing what was there, with the guard that `training.guard` fitted.
 
     Raises:
         RunError: `model` is not a finished run, or was changed since.
@@ -52,7 +55,7 @@ def assemble(model: Path, base: Path, out: Path, name: str, taxonomy_path: Path 
         "taxonomy": taxonomy.digest,
         "dataset": record.inputs["train"],
     }
-    write_bundle(out, model=model, base=base, run_file=RUN_FILE, fields=fields)
+    write_bundle(out, model=model, base=base, run_file=RUN_FILE, fields=fields, guard=guard)
 
 
 def read_unchanged_run(folder: Path) -> RunRecord:
@@ -68,7 +71,7 @@ def read_unchanged_run(folder: Path) -> RunRecord:
     return record
 
 
-def write_bundle(out: Path, *, model: Path, base: Path, run_file: str, fields: Mapping[str, object]) -> None:
+def write_bundle(out: Path, *, model: Path, base: Path, run_file: str, fields: Mapping[str, object], guard: Path | None = None) -> None:
     """Export `model` into `out`, with the base's tokenizer, the run's record as `run_file`, and the manifest, replacing what was there.
 
     `fields` are those of the manifest that the files do not tell.
@@ -76,13 +79,21 @@ def write_bundle(out: Path, *, model: Path, base: Path, run_file: str, fields: M
     Raises:
         ReleaseError: `out` holds other things.
     """
-    if out.exists() and any(path.name not in {MODEL_FILE, TOKENIZER_FILE, run_file, MANIFEST_NAME} for path in out.iterdir()):
+    if out.exists() and any(
+        path.name not in {MODEL_FILE, TOKENIZER_FILE, GUARD_FILE, GUARD_RUN_FILE, run_file, MANIFEST_NAME} for path in out.iterdir()
+    ):
         raise ReleaseError(f"{out} holds other things than an embedded release", "name a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST_NAME).unlink(missing_ok=True)  # until it is written again, this folder is no release
     export(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), out / MODEL_FILE)
     shutil.copyfile(base / TOKENIZER_FILE, out / TOKENIZER_FILE)
     shutil.copyfile(model / RECORD_NAME, out / run_file)
+    for name in (GUARD_FILE, GUARD_RUN_FILE):
+        (out / name).unlink(missing_ok=True)
+    if guard is not None:
+        read_unchanged_run(guard)
+        shutil.copyfile(guard / GUARD_FILE, out / GUARD_FILE)
+        shutil.copyfile(guard / RECORD_NAME, out / GUARD_RUN_FILE)
     template = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
     write_manifest(
         out,
@@ -105,9 +116,18 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--taxonomy", type=Path)
     parser.add_argument("--summary", choices=("extracted", "written"), default="extracted", help="see NOTES.md in embedded_base")
+    parser.add_argument("--guard", type=Path, help="the folder of training.guard; without it nothing is kept from the model")
     arguments = parser.parse_args()
     try:
-        assemble(arguments.model, arguments.base, arguments.out, arguments.name, arguments.taxonomy, summary=arguments.summary)
+        assemble(
+            arguments.model,
+            arguments.base,
+            arguments.out,
+            arguments.name,
+            arguments.taxonomy,
+            summary=arguments.summary,
+            guard=arguments.guard,
+        )
     except TriageError as error:
         sys.exit(f"error: {error}\nhint: {error.hint}")
 

@@ -27,25 +27,32 @@ _GREETING = re.compile(
     r"(kind |best |warm )?regards|sincerely|yours)\b[^.!?]{0,40}[,.!]*$",
     re.IGNORECASE,
 )
+_SALUTATION = re.compile(r"^(hi|hello|hey|hiya|dear|good (morning|afternoon|evening|day))( \w+){0,3}[,.!] (?=\S+ \S+ \S)", re.IGNORECASE)
+_LAST_MARKS = re.compile(r"[.!?…]+[\"'”’)]{0,3}$")
 _WORD = re.compile(r"\w+")
 
 
 def candidate_sentences(text: str) -> list[str]:
     """At most `MOST_CANDIDATES` sentences in their order, never none; of a longer message the first ones and the last.
 
-    What fits into a summary as a whole is one candidate. Sentences under `FEWEST_WORDS` words are left out as long as a longer one is there.
+    What fits into a summary as a whole is one candidate, its sentences joined to one by semicolons. Sentences under `FEWEST_WORDS`
+    words are left out as long as a longer one is there. A salutation before a sentence goes.
     """
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT // 2] + "\n" + text[-LONGEST_TEXT // 2 :]
+    text = shorten(text)
     own = _QUOTED_LINE.sub("", text)
     if (old := _REST_IS_OLD.search(own)) and own[: old.start()].strip():
         own = own[: old.start()]
-    pieces = [" ".join(piece.split()) for piece in _SENTENCE_END.split(own or text)]
+    pieces = [_SALUTATION.sub("", " ".join(piece.split())) for piece in _SENTENCE_END.split(own or text)]
     sentences = list(dict.fromkeys(piece for piece in pieces if _WORD.search(piece)))
     substance = [piece for piece in sentences if not _GREETING.match(piece)] or sentences or [NO_TEXT]
-    if len(whole := " ".join(substance)) <= SUMMARY_CHARACTERS:
+    if len(whole := "; ".join([*(_LAST_MARKS.sub("", piece) for piece in substance[:-1]), substance[-1]])) <= SUMMARY_CHARACTERS:
         return [whole]
     chosen = [piece for piece in substance if len(_WORD.findall(piece)) >= FEWEST_WORDS] or substance
     if len(chosen) > MOST_CANDIDATES:
         chosen = chosen[: MOST_CANDIDATES - 2] + chosen[-2:]
     return [sentence[:LONGEST_SENTENCE] for sentence in chosen]
+
+
+def shorten(text: str) -> str:
+    """What is looked at of a text: the whole of it, or its first and its last half of `LONGEST_TEXT` characters."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT // 2] + "\n" + text[-LONGEST_TEXT // 2 :]

@@ -45,6 +45,8 @@ class Prompt:
     cut: bool = False
     newest: str = ""
     """The newest message alone, or the subject of one that holds no words, for engines that quote it."""
+    guarded: bool = False
+    """Says that an engine's guard dropped what addresses the machine."""
 
 
 def build_prompt(

@@ -16,8 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,11 @@ import numpy as np
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
 from triage.automaton import TicketAutomaton, Tokens
 from triage.engines.chatml import ANSWER_OPENS, render_chatml
-from triage.engines.decoding import CONTEXT_TOKENS, LABEL_TOKENS, ContextError, DeadlineError, Head, Walk, split_by_length
+from triage.engines.decoding import CONTEXT_TOKENS, LABEL_TOKENS, DeadlineError, Head, Walk, split_by_length
+from triage.engines.jobs import Batch, Job, Row, to_failure
 from triage.engines.onnx_bundle import MODEL_FILE, load_session, load_tokenizer
-from triage.extract import candidate_sentences
+from triage.extract import candidate_sentences, shorten
+from triage.guard import GUARD_FILE, load_guard
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.prompt import ChatMessage, Prompt, PromptKind
 from triage.release import Release, load_release
@@ -36,40 +38,12 @@ from triage.taxonomy import LABEL_FIELDS, Taxonomy
 PROMPT_TOKENS = CONTEXT_TOKENS - 256
 """The longest prompt: what is left of the context once an answer has its place."""
 STOP_TOKEN = "<|im_end|>"
+GUARDED = "instructions_ignored"
+"""The flag of an answer to a message of which the guard dropped a part."""
 SENTENCE_TOKENS = 48
 """How much of a sentence is read when sentences are compared."""
 BATCH_TOKENS, BATCH_ROWS = 1_024, 32
 """How much is read in one pass at most; more gains nothing on a CPU."""
-
-
-@dataclass
-class _Job:
-    """A prompt that waits for its answer."""
-
-    prompt: Prompt
-    end: float
-    done: Future[Answer] = field(default_factory=Future)
-
-
-@dataclass
-class _Row:
-    """A prompt of a batch: its token ids without the head's, and what was decided so far."""
-
-    job: _Job
-    ids: Tokens
-    prompt_tokens: int
-    output_tokens: int = 0
-    labels: dict[str, str] = field(default_factory=dict)
-    probabilities: dict[str, float] = field(default_factory=dict)
-    summary: str = ""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Rows that are read together behind the same first turns."""
-
-    head: tuple[ChatMessage, ...]
-    rows: list[_Row]
 
 
 class EmbeddedEngine:
@@ -95,16 +69,21 @@ class EmbeddedEngine:
         self._frame = tuple(self._automaton.encode(part) for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0"))
         self._extracts = release.manifest.summary == "extracted"
         self._calibration = release.manifest.calibration
+        self._guard = load_guard(release.path(GUARD_FILE)) if GUARD_FILE in release.manifest.files else None
         self._session = load_session(release.path(MODEL_FILE), threads)
         self._head: tuple[tuple[ChatMessage, ...], Head | None] = ((), None)
         self._last: tuple[ChatMessage, ...] = ()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="embedded-engine")
         self._lock = threading.Lock()
         self._closed = False
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens beside those that stand in it."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def count_tokens(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self.encode(text))
 
     async def answer(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
         jobs = self._take(prompts, deadline_s)
@@ -123,7 +102,7 @@ class EmbeddedEngine:
         found = []
         for prompt in prompts:
             with self._lock:
-                walk = self._walk([self._encode(prompt.messages)], float("inf"))
+                walk = self._walk([self._encode(self._guarded(prompt).messages)], float("inf"))
                 rows = dict[str, dict[str, float]]()
                 for name in LABEL_FIELDS:
                     [shares] = walk.score(name)
@@ -158,10 +137,10 @@ class EmbeddedEngine:
         answer = with_details(answer, probabilities={}, prompt_tokens=len(ids), output_tokens=len(written))
         return with_flag(answer, "cut") if prompt.cut else answer
 
-    def _take(self, prompts: Sequence[Prompt], deadline_s: float) -> list[_Job]:
+    def _take(self, prompts: Sequence[Prompt], deadline_s: float) -> list[Job]:
         """Put prompts into the queue and have the worker look at it."""
         end = time.monotonic() + deadline_s
-        jobs = [_Job(prompt, end) for prompt in prompts]
+        jobs = [Job(prompt, end) for prompt in prompts]
         self._waiting.extend(jobs)
         self._worker.submit(self._work)
         return jobs
@@ -174,22 +153,29 @@ class EmbeddedEngine:
                 for batch in self._batches(jobs):
                     self._answer_batch(batch)
 
-    def _batches(self, jobs: Sequence[_Job]) -> list[_Batch]:
+    def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
         """Prompts of like length that begin alike, `BATCH_TOKENS` a batch with padding; what cannot be answered is answered here."""
-        rows: dict[tuple[ChatMessage, ...], list[_Row]] = {}
+        rows: dict[tuple[ChatMessage, ...], list[Row]] = {}
         for job in jobs:
-            turns = job.prompt.messages
-            ids = self._encode(turns)
+            if not job.done.set_running_or_notify_cancel():
+                continue  # whoever asked has gone
+            try:
+                job.prompt = self._guarded(job.prompt)
+                ids = self._encode(job.prompt.messages)
+                head = self._shared(job.prompt.messages[:-1])
+                row = Row(job, ids[len(self._encode(head, opens_answer=False)) :], len(ids))
+            except Exception as error:  # a text that a tokenizer cannot take must not stop the queue
+                job.done.set_result(Failure("unavailable", f"the prompt could not be read: {type(error).__name__}"))
+                continue
             if self._closed:
                 job.done.set_result(Failure("unavailable", "the engine is closed"))
-            elif len(ids) > PROMPT_TOKENS:
-                job.done.set_result(Failure("too_long", f"{len(ids)} prompt tokens"))
+            elif row.prompt_tokens > PROMPT_TOKENS:
+                job.done.set_result(Failure("too_long", f"{row.prompt_tokens} prompt tokens"))
             else:
-                head = self._shared(turns[:-1])
-                rows.setdefault(head, []).append(_Row(job, ids[len(self._encode(head, opens_answer=False)) :], len(ids)))
+                rows.setdefault(head, []).append(row)
         most = BATCH_ROWS if self._extracts else 1
         return [
-            _Batch(head, [some[place] for place in places])
+            Batch(head, [some[place] for place in places])
             for head, some in rows.items()
             for places in split_by_length([len(row.ids) for row in some], most_tokens=BATCH_TOKENS, most_rows=most)
         ]
@@ -208,7 +194,7 @@ class EmbeddedEngine:
             self._head = (turns, self._walk([self._encode(turns, opens_answer=False)], end).read())
         return self._head[1] if turns else None
 
-    def _answer_batch(self, batch: _Batch) -> None:
+    def _answer_batch(self, batch: Batch) -> None:
         """Set each row's answer. If a batch fails, its rows are tried alone, so that one message takes no other along."""
         try:
             walk = self._decide(batch)
@@ -220,14 +206,14 @@ class EmbeddedEngine:
         except Exception as error:  # onnxruntime's errors have no common base
             if len(batch.rows) > 1:
                 for row in batch.rows:
-                    self._answer_batch(_Batch(batch.head, [row]))
+                    self._answer_batch(Batch(batch.head, [row]))
             else:
-                batch.rows[0].job.done.set_result(_failure(batch.rows[0], error))
+                batch.rows[0].job.done.set_result(to_failure(batch.rows[0], error))
             return
         for row in batch.rows:
             row.job.done.set_result(self._finish(row))
 
-    def _decide(self, batch: _Batch) -> Walk:
+    def _decide(self, batch: Batch) -> Walk:
         """The label of each field and its probability, field after field."""
         end = max(row.job.end for row in batch.rows)
         room = LABEL_TOKENS if self._extracts else CONTEXT_TOKENS
@@ -242,7 +228,7 @@ class EmbeddedEngine:
             walk.choose(name, best)
         return walk
 
-    def _extract(self, rows: Sequence[_Row]) -> None:
+    def _extract(self, rows: Sequence[Row]) -> None:
         """For each message the candidate sentence that, as a message of its own, makes its category most likely."""
         candidates = [candidate_sentences(row.job.prompt.newest) for row in rows]
         asked = [(row, sentence) for row, sentences in enumerate(candidates) if len(sentences) > 1 for sentence in sentences]
@@ -260,15 +246,28 @@ class EmbeddedEngine:
             if share > best[place]:
                 best[place], rows[place].summary = float(share), sentence
 
-    def _finish(self, row: _Row) -> Answer:
+    def _finish(self, row: Row) -> Answer:
         if time.monotonic() > row.job.end:
             return Failure("timeout", "the deadline passed while decoding")
         decided = {name: json.loads(label) if name == "needs_human" else label for name, label in row.labels.items()}
         answer = parse_answer(json.dumps({**decided, "summary": row.summary}), self._taxonomy)
         answer = with_details(answer, probabilities=row.probabilities, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens)
-        for flag in (*(self._calibration.flags(row.probabilities) if self._calibration else ()), *(["cut"] if row.job.prompt.cut else [])):
+        prompt = row.job.prompt
+        doubts = self._calibration.flags(row.probabilities) if self._calibration else ()
+        for flag in (*doubts, *(["cut"] if prompt.cut else []), *([GUARDED] if prompt.guarded else [])):
             answer = with_flag(answer, flag)
         return answer
+
+    def _guarded(self, prompt: Prompt) -> Prompt:
+        """The prompt without what addresses the machine in its last turn."""
+        if self._guard is None:
+            return prompt
+        turn = prompt.messages[-1]
+        cleaned = self._guard.clean(turn.content, self.encode)
+        if cleaned == turn.content:
+            return prompt
+        newest = self._guard.clean(shorten(prompt.newest), self.encode)
+        return replace(prompt, messages=(*prompt.messages[:-1], replace(turn, content=cleaned)), newest=newest, guarded=True)
 
     def _encode(self, turns: tuple[ChatMessage, ...], *, opens_answer: bool = True) -> Tokens:
         """Token ids of turns in ChatML. Turns begin and end with special tokens, so the ids of a prompt's first turns begin its own."""
@@ -277,14 +276,6 @@ class EmbeddedEngine:
 
     def _walk(self, rows: Sequence[Tokens], end: float, *, head: Head | None = None, room: int = LABEL_TOKENS) -> Walk:
         return Walk(self._session, self._automaton, rows, head=head, end=end, room=room)
-
-
-def _failure(row: _Row, error: Exception) -> Failure:
-    if isinstance(error, DeadlineError):
-        return Failure("timeout", "the deadline passed while decoding")
-    if isinstance(error, ContextError):
-        return Failure("truncated", "the summary outgrew the context", prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens)
-    return Failure("unavailable", f"the model failed: {type(error).__name__}")
 
 
 def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR, *, threads: int | None = None) -> EmbeddedEngine:
