@@ -37,7 +37,7 @@ def vary(example: Example, taxonomy: Taxonomy, planted_share: float, draw: rando
     if draw.random() < 0.25:
         message = _case(message, draw)
     if draw.random() < planted_share:
-        message = plantcommand(message, taxonomy, draw)
+        message = plant_command(message, taxonomy, draw)
     if draw.random() < 0.25:
         message = f"{_fill(draw.choice(pieces['greetings']), draw)}{draw.choice((' ', chr(10), chr(10) * 2))}{message}"
     if draw.random() < 0.25:
@@ -51,7 +51,7 @@ def vary(example: Example, taxonomy: Taxonomy, planted_share: float, draw: rando
     return example.model_copy(update={"message": message, "subject": subject})
 
 
-def plantcommand(message: str, taxonomy: Taxonomy, draw: random.Random) -> str:
+def plant_command(message: str, taxonomy: Taxonomy, draw: random.Random) -> str:
     """The message with one or two instructions before, behind or between its sentences, each naming labels by chance."""
     commands = " ".join(command(taxonomy, draw) for _ in range(draw.choice((1, 1, 1, 2))))
     breaks = [match.span() for match in _BREAK.finditer(message)]
