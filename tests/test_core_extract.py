@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from triage.extract import MOST_CANDIDATES, NO_TEXT, candidate_sentences
+from triage.extract import MOST_CANDIDATES, NO_TEXT, candidate_sentences, split_sentences
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "!!!", "> only\n> a quote\n", "-- \nJo", "\u200b", "…"])
@@ -62,5 +64,34 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     sentences = [f"This is the sentence that has the number {place} in it." for place in range(30)]
     found = candidate_sentences(" ".join(sentences))
     assert len(found) == MOST_CANDIDATES
-    assert found[0] == sentences[0]
+    assert found[0].startswith("This is the sentence that has the number 0 in it; this is the sentence that has the number 1")
     assert found[-1] == sentences[-1]
+    assert all(len(passage) <= 160 for passage in found)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentences"),
+    [
+        ("Our admin, Mr. Dvorak, has retired. Nobody else can.", ["Our admin, Mr. Dvorak, has retired.", "Nobody else can."]),
+        ("Kit no. 6, titanium bolts. They sheared!", ["Kit no. 6, titanium bolts.", "They sheared!"]),
+        ("Bis zum 9. September. Danke", ["Bis zum 9. September.", "Danke"]),
+        ("At 7 a.m. it broke... why? v1.2 is fine.", ["At 7 a.m. it broke... why?", "v1.2 is fine."]),
+        ("J. Smith here", ["J. Smith here"]),
+        ("It says 68. The invoice says 85.", ["It says 68.", "The invoice says 85."]),
+        ("", []),
+    ],
+)
+def test_a_full_stop_that_ends_no_sentence_parts_none(line: str, sentences: list[str]) -> None:
+    assert split_sentences(line) == sentences
+
+
+def test_wrapped_lines_are_one_and_a_subjects_reply_marks_go() -> None:
+    text = "Re: Re: Checklists empty\nThe checklists are still\nempty, also for my colleagues"
+    assert candidate_sentences(text) == ["Checklists empty; the checklists are still empty, also for my colleagues"]
+
+
+def test_hostile_lines_take_no_time() -> None:
+    begin = time.perf_counter()
+    for text in ("a. " * 4_000, "." * 8_000, "re:" * 3_000, "hello " * 2_000, "x\n" * 4_000):
+        candidate_sentences(text)
+    assert time.perf_counter() - begin < 5

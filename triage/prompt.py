@@ -44,7 +44,7 @@ class Prompt:
     messages: tuple[ChatMessage, ...]
     cut: bool = False
     newest: str = ""
-    """The newest message alone, or the subject of one that holds no words, for engines that quote it."""
+    """Subject and newest message alone, without earlier turns, for engines that quote it; empty where they hold no words."""
     guarded: bool = False
     """Says that an engine's guard dropped what addresses the machine."""
 
@@ -68,7 +68,7 @@ def build_prompt(
     if kind == "few_shot":
         for example, ticket in examples:
             messages += [ChatMessage("user", render_message(example)), ChatMessage("assistant", render_ticket(ticket))]
-    newest = _plain(message.message if re.search(r"\w", message.message) else message.subject or "")
+    newest = "\n".join(part for part in (_subject(message), _plain(message.message)) if re.search(r"\w", part))
     return Prompt((*messages, ChatMessage("user", text)), cut, newest)
 
 

@@ -1,8 +1,8 @@
 """The embedded engine: a small model in onnxruntime, decoded inside the automaton, on the CPU.
 
 Messages that wait at the same time are answered together, in batches of like length; `decoding` has how. The release says how
-its summaries come about: `written` greedily, token by token, under the automaton's counter, or `extracted`: the sentence of the
-message that, read alone, speaks most for the category that was chosen.
+its summaries come about: `written` greedily, token by token, under the automaton's counter, or `extracted`: the passage of the
+message that, read alone, speaks most for the labels that were chosen.
 
 A pass runs on onnxruntime's own threads, one batch at a time. What prompts begin with in common (instructions, worked
 examples) is read once and kept.
@@ -40,8 +40,8 @@ PROMPT_TOKENS = CONTEXT_TOKENS - 256
 STOP_TOKEN = "<|im_end|>"
 GUARDED = "instructions_ignored"
 """The flag of an answer to a message of which the guard dropped a part."""
-SENTENCE_TOKENS = 48
-"""How much of a sentence is read when sentences are compared."""
+PASSAGE_TOKENS = 56
+"""How much of a passage is read when passages are compared."""
 BATCH_TOKENS, BATCH_ROWS = 1_024, 32
 """How much is read in one pass at most; more gains nothing on a CPU."""
 
@@ -229,22 +229,24 @@ class EmbeddedEngine:
         return walk
 
     def _extract(self, rows: Sequence[Row]) -> None:
-        """For each message the candidate sentence that, as a message of its own, makes its category most likely."""
+        """For each message the passage that, as a message of its own, makes the message's four labels most likely together."""
         candidates = [candidate_sentences(row.job.prompt.newest) for row in rows]
-        asked = [(row, sentence) for row, sentences in enumerate(candidates) if len(sentences) > 1 for sentence in sentences]
+        asked = [(row, passage) for row, passages in enumerate(candidates) if len(passages) > 1 for passage in passages]
         opening, closing = self._frame
-        ids = [np.concatenate([opening, self._automaton.encode(sentence)[:SENTENCE_TOKENS], closing]) for _, sentence in asked]
+        ids = [np.concatenate([opening, self._automaton.encode(passage)[:PASSAGE_TOKENS], closing]) for _, passage in asked]
         found = np.zeros(len(asked))
         for places in split_by_length([len(each) for each in ids], most_tokens=BATCH_TOKENS, most_rows=BATCH_ROWS):
-            shares = self._walk([ids[place] for place in places], max(row.job.end for row in rows)).score("category")
-            for place, each in zip(places, shares, strict=True):
-                found[place] = each[self._automaton.tries["category"].labels.index(rows[asked[place][0]].labels["category"])]
-        best = [-1.0] * len(rows)
-        for row, sentences in zip(rows, candidates, strict=True):
-            row.summary = sentences[0]
-        for (place, sentence), share in zip(asked, found, strict=True):
-            if share > best[place]:
-                best[place], rows[place].summary = float(share), sentence
+            walk = self._walk([ids[place] for place in places], max(row.job.end for row in rows))
+            for name in LABEL_FIELDS:
+                wanted = [self._automaton.tries[name].labels.index(rows[asked[place][0]].labels[name]) for place in places]
+                found[places] += np.log(np.maximum(walk.score(name)[np.arange(len(places)), wanted], 1e-9))
+                walk.choose(name, wanted)
+        best = [-np.inf] * len(rows)
+        for row, passages in zip(rows, candidates, strict=True):
+            row.summary = passages[0]
+        for (place, passage), likelihood in zip(asked, found, strict=True):
+            if likelihood > best[place]:
+                best[place], rows[place].summary = float(likelihood), passage
 
     def _finish(self, row: Row) -> Answer:
         if time.monotonic() > row.job.end:
