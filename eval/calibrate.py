@@ -50,18 +50,19 @@ def fit_temperature(shares: Floats, wanted: NDArray[np.int64]) -> float:
 
 
 def fit_floor(probabilities: Floats, wrong: NDArray[np.bool_], risk: float) -> float:
-    """The lowest multiple of `STEP` from which up at most a share of `risk` of the tickets is wrong; 1 if all are wrong."""
+    """The lowest multiple of `STEP` from which up at most a share of `risk` of the tickets is wrong; 1 if there is none, or no ticket to tell."""
     for step in range(round(1 / STEP)):
         floor = round(step * STEP, 2)
         kept = probabilities >= floor
-        if not kept.any() or wrong[kept].mean() <= risk:
+        if kept.any() and wrong[kept].mean() <= risk:
             return floor
     return 1.0
 
 
 def fit(engine: EmbeddedEngine, examples: Sequence[Example], taxonomy: Taxonomy, *, digest: str) -> Calibration:
     """The calibration of an engine on some tickets."""
-    prompts = [build_prompt(example, taxonomy, text_budget=engine.text_budget, count_tokens=engine.count_tokens) for example in examples]
+    kind, budget = engine.prompt_kind, engine.text_budget
+    prompts = [build_prompt(example, taxonomy, kind=kind, text_budget=budget, count_tokens=engine.count_tokens) for example in examples]
     found = engine.shares(prompts)
     temperatures, chosen, probabilities, wrong = dict[str, float](), dict[str, list[str]](), dict[str, Floats](), dict[str, NDArray[np.bool_]]()
     for name in LABEL_FIELDS:

@@ -255,3 +255,15 @@ def test_doctor_names_what_a_bundle_lacks(tmp_path: Path) -> None:
     done = run("doctor", "--release", str(tmp_path))
     assert done.returncode == 3
     assert "has no model.onnx and no tokenizer.json" in done.stdout
+
+
+def test_batch_reads_on_into_an_output_that_holds_as_many_others(tmp_path: Path) -> None:
+    """It once took the number of finished ids for those of its input, and died on an assertion."""
+    for name, ids in (("a", ("1", "2", "3")), ("b", ("8", "9"))):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f'{{"id": "{each}", "message": "where is my parcel"}}\n' for each in ids), encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    for name, written in (("a", 3), ("b", 2), ("b", 0)):
+        done = run("batch", str(tmp_path / f"{name}.jsonl"), "--out", str(out), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["written"] == written
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 5

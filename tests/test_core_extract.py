@@ -75,7 +75,7 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
         ("Our admin, Mr. Dvorak, has retired. Nobody else can.", ["Our admin, Mr. Dvorak, has retired.", "Nobody else can."]),
         ("Kit no. 6, titanium bolts. They sheared!", ["Kit no. 6, titanium bolts.", "They sheared!"]),
         ("Bis zum 9. September. Danke", ["Bis zum 9. September.", "Danke"]),
-        ("At 7 a.m. it broke... why? v1.2 is fine.", ["At 7 a.m. it broke... why?", "v1.2 is fine."]),
+        ("At 7 a.m. it broke... why? v1.2 is fine.", ["At 7 a.m. it broke...", "why?", "v1.2 is fine."]),
         ("J. Smith here", ["J. Smith here"]),
         ("It says 68. The invoice says 85.", ["It says 68.", "The invoice says 85."]),
         ("", []),

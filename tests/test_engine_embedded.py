@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,19 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.hostile import compose, repeats, seeds, wrappers
 from triage.answer import Answer, Failure, TicketAnswer
-from triage.automaton import Tokens
+from triage.automaton import TicketAutomaton, Tokens
 from triage.engines.base import Engine
 from triage.engines.chatml import render_chatml
 from triage.engines.decoding import ContextError, Walk, split_by_length
-from triage.engines.embedded import EmbeddedEngine, load_embedded_engine
+from triage.engines.embedded import EmbeddedEngine, _label_room, load_embedded_engine
+from triage.engines.onnx_bundle import load_tokenizer
+from triage.errors import EngineError
 from triage.paths import EMBEDDED_RELEASE_DIR, PACKAGE_DIR
 from triage.pipeline import Pipeline
 from triage.prompt import ChatMessage, Prompt, build_prompt
-from triage.release import MANIFEST_NAME, write_manifest
+from triage.release import MANIFEST_NAME, load_release, write_manifest
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
-from triage.ticket import Message, render_ticket, ticket_faults
+from triage.ticket import Message, ticket_faults
 
 DEMO = [json.loads(line)["message"] for line in (PACKAGE_DIR / "demo_messages.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -58,11 +62,15 @@ def test_the_same_message_gets_the_same_answer(embedded_engine: EmbeddedEngine, 
 
 
 def test_answers_do_not_depend_on_their_neighbours(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
-    alone = [_ask(embedded_engine, taxonomy, text).ticket for text in DEMO]
-    together = asyncio.run(Pipeline(embedded_engine, taxonomy).predict([Message(message=text) for text in DEMO], deadline_s=60))
-    assert [render_ticket(item.ticket) for item in together if item.decided_by == "model"] == [
-        render_ticket(ticket) for ticket, item in zip(alone, together, strict=True) if item.decided_by == "model"
-    ]
+    texts = [*DEMO, *(f"{text} {other}" for text, other in zip(DEMO, reversed(DEMO), strict=True))]
+    prompts = [build_prompt(Message(message=text), taxonomy, text_budget=embedded_engine.text_budget) for text in texts]
+    alone = [embedded_engine.answer_now(prompt, deadline_s=60) for prompt in prompts]
+    together = asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
+    for left, right in zip(alone, together, strict=True):
+        assert isinstance(left, TicketAnswer)
+        assert isinstance(right, TicketAnswer)
+        assert left.ticket == right.ticket
+        assert left.probabilities == pytest.approx(right.probabilities, abs=0.02)
 
 
 def test_scoring_all_labels_in_one_pass_equals_reading_each_token_by_token(embedded_engine: EmbeddedEngine) -> None:
@@ -71,7 +79,7 @@ def test_scoring_all_labels_in_one_pass_equals_reading_each_token_by_token(embed
         automaton.encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")
         for text in ("my card was charged twice", "hi", "the parcel never came and nobody answers, where is it")
     ]
-    together = Walk(session, automaton, prompts, head=None, end=float("inf"))
+    together = Walk(session, automaton, prompts, head=None, end=float("inf"), room=200)
     before: list[list[Tokens]] = [[] for _ in prompts]
     for field in ("category", "urgency"):
         shares = together.score(field)
@@ -79,7 +87,7 @@ def test_scoring_all_labels_in_one_pass_equals_reading_each_token_by_token(embed
         for row, prompt in enumerate(prompts):
             alone = np.concatenate([prompt, *before[row], automaton.prefix_ids[field]])
             for label, path in enumerate(trie.paths):
-                walk = Walk(session, automaton, [alone], head=None, end=float("inf"))
+                walk = Walk(session, automaton, [alone], head=None, end=float("inf"), room=200)
                 share, node = 1.0, -1
                 for token in (*(int(trie.tokens[node]) for node in path), trie.terminator):
                     following = sorted(trie._following[node])
@@ -96,14 +104,14 @@ def test_scoring_all_labels_in_one_pass_equals_reading_each_token_by_token(embed
 
 def test_what_prompts_begin_with_is_read_once_and_changes_no_answer(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
     prompts = [build_prompt(Message(message=text), taxonomy, kind="zero_shot") for text in DEMO[:3]]
-    alone = []
     for prompt in prompts:
         embedded_engine._head, embedded_engine._last = ((), None), ()
-        alone.append(embedded_engine.answer_now(prompt, deadline_s=60))
-    together = asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
-    assert [answer.ticket for answer in together if isinstance(answer, TicketAnswer)] == [
-        answer.ticket for answer in alone if isinstance(answer, TicketAnswer)
-    ]
+        alone = embedded_engine.answer_now(prompt, deadline_s=60)
+        [cached] = asyncio.run(embedded_engine.answer([prompt], deadline_s=60))
+        assert isinstance(alone, TicketAnswer)
+        assert isinstance(cached, TicketAnswer)
+        assert cached.ticket == alone.ticket
+    asyncio.run(embedded_engine.answer(prompts, deadline_s=60))
     head = embedded_engine._head
     assert head[0] == prompts[0].messages[:1]
     assert head[1] is not None
@@ -203,6 +211,49 @@ def test_a_message_that_fails_takes_no_neighbour_along(embedded_engine: Embedded
     assert second == Failure("unavailable", "the model failed: RuntimeError")
     assert isinstance(first, TicketAnswer)
     assert isinstance(third, TicketAnswer)
+
+
+def test_a_deadline_is_kept_behind_a_long_queue_and_the_urgent_go_first(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:
+    """A short question once waited for two hundred long ones, whatever its deadline."""
+    long = [build_prompt(Message(message=f"{number}. " + "My invoice is wrong and I do not know why. " * 20), taxonomy) for number in range(150)]
+    short = build_prompt(Message(message="where is it"), taxonomy)
+
+    async def ask() -> tuple[float, Answer, float, Answer]:
+        crowd = asyncio.create_task(embedded_engine.answer(long, deadline_s=600))
+        await asyncio.sleep(0.3)
+        begin = time.monotonic()
+        [hopeless] = await embedded_engine.answer([short], deadline_s=0.001)
+        first = time.monotonic() - begin
+        [urgent] = await embedded_engine.answer([short], deadline_s=30)
+        second = time.monotonic() - begin
+        crowd.cancel()
+        return first, hopeless, second, urgent
+
+    first, hopeless, second, urgent = asyncio.run(ask())
+    assert hopeless == Failure("timeout", "the deadline passed while decoding")
+    assert first < 1
+    assert isinstance(urgent, TicketAnswer)
+    assert second < 8
+    assert isinstance(embedded_engine.answer_now(short, deadline_s=10), TicketAnswer)  # what was cancelled is not answered first
+
+
+def test_every_caller_gets_an_answer_when_the_engine_breaks(
+    embedded_engine: EmbeddedEngine, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(_: object) -> Answer:
+        raise KeyError("no")
+
+    monkeypatch.setattr(embedded_engine, "_finish", finish)
+    prompts = [build_prompt(Message(message=text), taxonomy) for text in ("hello", "help me please")]
+    assert asyncio.run(embedded_engine.answer(prompts, deadline_s=60)) == [Failure("unavailable", "the model failed: KeyError")] * 2
+
+
+def test_labels_too_long_for_the_model_are_refused_at_once(taxonomy: Taxonomy) -> None:
+    automaton = TicketAutomaton(taxonomy, load_tokenizer(load_release(EMBEDDED_RELEASE_DIR, taxonomy)))
+    assert _label_room(automaton) < 64
+    automaton.tries = {name: replace(trie, paths=tuple(path * 20 for path in trie.paths)) for name, trie in automaton.tries.items()}
+    with pytest.raises(EngineError, match="labels take 359 tokens"):
+        _label_room(automaton)
 
 
 def test_a_caller_who_leaves_costs_no_one_else_an_answer(embedded_engine: EmbeddedEngine, taxonomy: Taxonomy) -> None:

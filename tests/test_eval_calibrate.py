@@ -42,9 +42,9 @@ def test_a_floor_is_the_lowest_step_that_keeps_the_risk() -> None:
     wrong = np.array([True, *[False] * 39, True, True, True, False])  # 4 of 44, and 1 of the 40 surest
     assert fit_floor(sure, wrong, 0.1) == 0.0
     assert fit_floor(sure, wrong, 0.05) == 0.65
-    assert fit_floor(np.array([0.9]), np.array([True]), 0.05) == 0.95
+    assert fit_floor(np.array([0.9]), np.array([True]), 0.05) == 1.0
     assert fit_floor(np.array([1.0]), np.array([True]), 0.05) == 1.0
-    assert fit_floor(np.array([]), np.array([], dtype=bool), 0.05) == 0.0
+    assert fit_floor(np.array([]), np.array([], dtype=bool), 0.05) == 1.0  # nothing to tell from is no reason to trust
 
 
 def test_a_label_under_its_floor_sends_the_ticket_to_a_person(taxonomy: Taxonomy, tmp_path: Path) -> None:

@@ -204,4 +204,7 @@ def _run(session, ids, start: int, past):  # type: ignore[no-untyped-def]
     count = ids.shape[1]
     mask = np.tri(count, start + count, start, dtype=np.bool_)
     places = np.arange(count)[None]
-    return session.run(None, {"input_ids": ids, "position_ids": places + start, "mask": mask[None, None], "past": past, "select": places})
+    return session.run(
+        None,
+        {"input_ids": ids, "position_ids": places + start, "mask": mask[None, None], "past": past, "select": places, "vocabulary": np.arange(12_288)},
+    )

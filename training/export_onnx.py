@@ -1,4 +1,4 @@
-"""Export a fine-tuned embedded model to ONNX for the embedded engine, and check the export against the original.
+"""Export a fine-tuned embedded model to ONNX for the embedded engine. A test compares exports with their originals.
 
 The graph takes new tokens and the keys and values of earlier ones, and an explicit mask, so that one call can score a
 whole trie of labels. Only the logits that are asked for are computed: of some places, for some tokens.

@@ -30,6 +30,7 @@ from triage.taxonomy import Taxonomy
 from triage.ticket import Message, parse_message
 
 DEADLINE_S = 60.0
+"""For one message; a chunk has as many times more."""
 CHUNK = 64
 _IDENTIFIER = TypeAdapter[str](Identifier)
 
@@ -71,6 +72,8 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
             lock_file(accepted, out)
             try:
                 done = _finished_ids(out, counts)
+                asked = {line.record.get("id") for line in read_lines(source) if line.record is not None}
+                done &= {name for name in asked if isinstance(name, str)}
                 pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
             except BaseException:
                 if is_new:
@@ -98,7 +101,7 @@ def _read_messages(
         while chunk := list(islice(waiting, CHUNK)):
             assert pipeline is not None
             names, messages = zip(*chunk, strict=True)
-            predictions = runner.run(pipeline.predict(messages, deadline_s=DEADLINE_S, ids=names))
+            predictions = runner.run(pipeline.predict(messages, deadline_s=DEADLINE_S * len(messages), ids=names))
             accepted.write(b"".join(prediction.model_dump_json(exclude_none=True).encode() + b"\n" for prediction in predictions))
             accepted.flush()
             rejected.flush()

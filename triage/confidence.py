@@ -26,7 +26,7 @@ class FieldCalibration(BaseModel):
     temperature: Annotated[float, Field(gt=0)]
     """Divides the logarithms of the labels' probabilities; above 1 where the model is too sure."""
     floor: Annotated[float, Field(ge=0, le=1)]
-    """A label whose calibrated probability is below it sends the ticket to a person; 0 for none."""
+    """A label whose calibrated probability is below it sends the ticket to a person; 0 for none, 1 for every one."""
 
 
 class Calibration(BaseModel):
@@ -45,8 +45,9 @@ class Calibration(BaseModel):
         return float((temper(shares, entry.temperature) if entry else shares)[place])
 
     def flags(self, probabilities: dict[str, float]) -> tuple[str, ...]:
-        """`low_confidence:FIELD` for each field whose probability is under its floor."""
-        return tuple(f"{LOW_CONFIDENCE}{name}" for name, entry in self.fields.items() if probabilities.get(name, 1.0) < entry.floor)
+        """`low_confidence:FIELD` for each field whose probability is under its floor; under a floor of 1 every one is."""
+        low = (name for name, entry in self.fields.items() if entry.floor >= 1 or probabilities.get(name, 1.0) < entry.floor)
+        return tuple(f"{LOW_CONFIDENCE}{name}" for name in low)
 
 
 def temper(shares: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

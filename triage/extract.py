@@ -27,13 +27,12 @@ _REST_IS_OLD = re.compile(
 _WRAPPED = re.compile(r"(?<=[\w,])\n(?=[a-zà-ÿ])")
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]{0,3}(?:\s|$)")
 _NOT_AN_END = re.compile(
-    r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|st|no|nr|vs|approx|ca|etc|e\.g|i\.e|a\.m|p\.m|z\.b|d\.h|inkl|bzgl|tel|[a-z]|"
-    r"(?:nr|no|vom|zum|am|den|der)\.? \d{1,2})$",
-    re.IGNORECASE,
+    r"(?:^|[\s(])(?:(?i:mr|mrs|ms|dr|prof|st|vs|approx|ca|etc|e\.g|i\.e|a\.m|p\.m|z\.b|d\.h|inkl|bzgl|tel)|[A-Z]|(?:vom|zum|am|den|der) \d{1,2})$"
 )
+_NUMBER_FOLLOWS = re.compile(r"(?:^|[\s(])(?:no|nr)$", re.IGNORECASE)
 _GREETING = re.compile(
-    r"^(hi|hello|hey|dear|good (morning|afternoon|evening|day)|greetings|thanks|thank you|thx|cheers|"
-    r"(kind |best |warm )?regards|sincerely|yours)\b[^.!?]{0,40}[,.!]*$",
+    r"^(?:(?:hi|hello|hey|dear|good (?:morning|afternoon|evening|day)|greetings)(?: \w+){0,3}|"
+    r"(?:thanks|thank you|thx|cheers|(?:(?:kind|best|warm|many) )?(?:regards|thanks)|best|sincerely|yours)(?:[ ,]{1,2}\w+){0,4})[,.!]*$",
     re.IGNORECASE,
 )
 _SALUTATION = re.compile(r"^(hi|hello|hey|hiya|dear|good (morning|afternoon|evening|day))( \w+){0,3}[,.!] (?=\S+ \S+ \S)", re.IGNORECASE)
@@ -54,12 +53,12 @@ def candidate_sentences(text: str) -> list[str]:
     """
     text = shorten(text)
     own = _WRAPPED.sub(" ", _QUOTED_LINE.sub("", text))
-    if (old := _REST_IS_OLD.search(own)) and own[: old.start()].strip():
+    if (old := _REST_IS_OLD.search(own)) and any(not is_greeting(line.strip()) for line in own[: old.start()].splitlines() if _WORD.search(line)):
         own = own[: old.start()]
     own = _REPLY_MARKS.sub("", own)
     pieces = [_SALUTATION.sub("", " ".join(piece.split())) for line in (own or text).split("\n") for piece in split_sentences(line)]
     sentences = list(dict.fromkeys(piece for piece in pieces if _WORD.search(piece)))
-    substance = [piece for piece in sentences if not _GREETING.match(piece)] or sentences or [NO_TEXT]
+    substance = [piece for piece in sentences if not is_greeting(piece)] or sentences or [NO_TEXT]
     if len(whole := join_sentences(substance)) <= SUMMARY_CHARACTERS:
         return [whole]
     chosen = [piece for piece in substance if len(_WORD.findall(piece)) >= FEWEST_WORDS] or substance
@@ -68,13 +67,19 @@ def candidate_sentences(text: str) -> list[str]:
     return [_passage(chosen[start:])[:LONGEST_SENTENCE] for start in range(len(chosen))]
 
 
+def is_greeting(text: str) -> bool:
+    """Says that a line is a greeting or a closing and nothing else."""
+    return _GREETING.match(text) is not None
+
+
 def split_sentences(line: str) -> list[str]:
     """The sentences of a line: they end at a mark before a blank, unless it belongs to an abbreviation, a number or an initial."""
     found, start = list[str](), 0
     for end in _SENTENCE_END.finditer(line):
         before = line[max(start, end.start() - LONGEST_ABBREVIATION) : end.start()]
-        following = line[end.end() : end.end() + 1]
-        if end.group().startswith(".") and (_NOT_AN_END.search(before) or following.islower()):
+        if end.group().startswith(".") and (
+            _NOT_AN_END.search(before) or (_NUMBER_FOLLOWS.search(before) and line[end.end() : end.end() + 1].isdigit())
+        ):
             continue
         found.append(line[start : end.end()].strip())
         start = end.end()

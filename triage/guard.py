@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triage.errors import ReleaseError
+from triage.extract import is_greeting
 
 GUARD_FILE = "guard.npz"
 FEATURES = 1 << 15
-FEWEST_WORDS = 2
-"""A text of which fewer words would be left is kept whole: then the instruction is the message."""
+FEWEST_WORDS = 4
+"""A text of which fewer words would be left, greetings and marks of the prompt aside, is kept whole: then the instruction is the message."""
 _PIECE_END = re.compile(r"[.!?…][\"'”’)\]}>|]{0,8}[ \t]+\n*|\n+")
+_FRAME = re.compile(r"^(?:Subject|Earlier|Now|customer|agent):")
 _WORD = re.compile(r"\w+")
 Encode = Callable[[str], Sequence[int]]
 
@@ -35,6 +37,11 @@ def split_pieces(text: str) -> list[str]:
     return [text[start:end] for start, end in pairwise(ends) if end > start]
 
 
+def _count_substance(piece: str) -> int:
+    words = _WORD.findall(_FRAME.sub("", piece.strip()))
+    return 0 if is_greeting(piece.strip()) else len(words)
+
+
 def hash_features(tokens: Sequence[int]) -> NDArray[np.int64]:
     """The places, below `FEATURES`, of a piece's tokens, pairs and triples, each once."""
     ids = np.asarray([0, *tokens, 0], dtype=np.int64) + 1
@@ -42,6 +49,17 @@ def hash_features(tokens: Sequence[int]) -> NDArray[np.int64]:
     mixed = np.concatenate([single * 2_654_435_761, pair * 2_654_435_761 + 1, triple * 2_654_435_761 + 2])
     found: NDArray[np.int64] = np.unique((mixed ^ (mixed >> 17)) % FEATURES)
     return found
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A text after the guard."""
+
+    text: str
+    only: bool = False
+    """It was kept whole, since it holds hardly anything but instructions."""
+    most: bool = False
+    """More was dropped than kept."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +79,12 @@ class Guard:
         places = hash_features(tokens)
         return float(self.weights[places].sum() / np.sqrt(max(1, len(places)))) + self.bias
 
-    def clean(self, text: str, encode: Encode) -> str:
+    def clean(self, text: str, encode: Encode) -> Cleaned:
         """The text without what addresses the machine; the same text where nothing does or hardly anything would be left."""
         pieces = split_pieces(text)
         scores = [self.score(encode(piece.strip().lower())) if _WORD.search(piece) else None for piece in pieces]
         dropped = {place for place, score in enumerate(scores) if score is not None and score >= self.sure}
-        for step in (1, -1):
-            order = range(len(pieces)) if step == 1 else range(len(pieces) - 1, -1, -1)
+        for order in (range(len(pieces)), range(len(pieces) - 1, -1, -1)):
             beside = False
             for place in order:
                 score = scores[place]
@@ -77,8 +94,11 @@ class Guard:
                     beside = beside and score >= self.likely
                     if beside:
                         dropped.add(place)
-        kept = "".join(piece for place, piece in enumerate(pieces) if place not in dropped).strip()
-        return kept if dropped and len(_WORD.findall(kept)) >= FEWEST_WORDS else text
+        left = sum(_count_substance(piece) for place, piece in enumerate(pieces) if place not in dropped)
+        gone = sum(_count_substance(pieces[place]) for place in dropped)
+        if not dropped or left < FEWEST_WORDS:
+            return Cleaned(text, only=bool(dropped))
+        return Cleaned("".join(piece for place, piece in enumerate(pieces) if place not in dropped).strip(), most=gone > left)
 
     def save(self, path: Path) -> None:
         """Write it to a file that `load_guard` reads."""

@@ -39,6 +39,7 @@ class Prediction(BaseModel):
     release: str
     created_at: str
     latency_ms: float
+    """From asking the engine to the answer; messages that were handed in together share it."""
 
 
 class Pipeline:

@@ -11,6 +11,8 @@ from triage.confidence import LOW_CONFIDENCE
 from triage.taxonomy import Taxonomy
 from triage.ticket import Ticket
 
+GUARDED, MOSTLY_GUARDED = "instructions_ignored", "mostly_instructions"
+"""Flags of an answer to a message of which an engine's guard dropped a part, and more than half: then a person has to look."""
 DecidedBy = Literal["model", "policy", "fallback"]
 
 
@@ -27,7 +29,7 @@ def decide(answer: Answer, taxonomy: Taxonomy) -> Decision:
     """Apply the taxonomy's policy, and the floors of the engine's release, to its answer; a failure becomes the fallback ticket."""
     if isinstance(answer, Failure):
         return Decision(Ticket.model_validate(taxonomy.fallback.model_dump()), "fallback", (answer.reason,))
-    doubts = tuple(flag for flag in answer.flags if flag.startswith(LOW_CONFIDENCE))
+    doubts = tuple(flag for flag in answer.flags if flag.startswith(LOW_CONFIDENCE) or flag == MOSTLY_GUARDED)
     raising = tuple(dict.fromkeys((*raising_reasons(answer.ticket, answer.probabilities, taxonomy), *doubts)))
     if answer.ticket.needs_human or not raising:
         return Decision(answer.ticket, "model", answer.flags)

@@ -47,6 +47,8 @@ class Prompt:
     """Subject and newest message alone, without earlier turns, for engines that quote it; empty where they hold no words."""
     guarded: bool = False
     """Says that an engine's guard dropped what addresses the machine."""
+    doubted: bool = False
+    """Says that this was more than half of the text."""
 
 
 def build_prompt(

@@ -14,9 +14,7 @@ import asyncio
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +23,14 @@ import numpy as np
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
 from triage.automaton import TicketAutomaton, Tokens
 from triage.engines.chatml import ANSWER_OPENS, render_chatml
-from triage.engines.decoding import CONTEXT_TOKENS, LABEL_TOKENS, DeadlineError, Head, Walk, split_by_length
-from triage.engines.jobs import Batch, Job, Row, to_failure
+from triage.engines.decoding import CONTEXT_TOKENS, DeadlineError, Head, Walk, split_by_length
+from triage.engines.jobs import TIMEOUT, JobQueue, Row
 from triage.engines.onnx_bundle import MODEL_FILE, load_session, load_tokenizer
+from triage.errors import EngineError
 from triage.extract import candidate_sentences, shorten
 from triage.guard import GUARD_FILE, load_guard
 from triage.paths import EMBEDDED_RELEASE_DIR
+from triage.policy import GUARDED, MOSTLY_GUARDED
 from triage.prompt import ChatMessage, Prompt, PromptKind
 from triage.release import Release, load_release
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
@@ -38,8 +38,6 @@ from triage.taxonomy import LABEL_FIELDS, Taxonomy
 PROMPT_TOKENS = CONTEXT_TOKENS - 256
 """The longest prompt: what is left of the context once an answer has its place."""
 STOP_TOKEN = "<|im_end|>"
-GUARDED = "instructions_ignored"
-"""The flag of an answer to a message of which the guard dropped a part."""
 PASSAGE_TOKENS = 56
 """How much of a passage is read when passages are compared."""
 BATCH_TOKENS, BATCH_ROWS = 1_024, 32
@@ -73,10 +71,12 @@ class EmbeddedEngine:
         self._session = load_session(release.path(MODEL_FILE), threads)
         self._head: tuple[tuple[ChatMessage, ...], Head | None] = ((), None)
         self._last: tuple[ChatMessage, ...] = ()
-        self._waiting: deque[Job] = deque()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="embedded-engine")
+        self._label_room = _label_room(self._automaton)
         self._lock = threading.Lock()
         self._closed = False
+        self._queue = JobQueue(
+            self._prepare, self._answer_rows, most_tokens=BATCH_TOKENS, most_rows=BATCH_ROWS if self._extracts else 1, lock=self._lock
+        )
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens beside those that stand in it."""
@@ -86,16 +86,16 @@ class EmbeddedEngine:
         return len(self.encode(text))
 
     async def answer(self, prompts: Sequence[Prompt], *, deadline_s: float) -> list[Answer]:
-        jobs = self._take(prompts, deadline_s)
-        return list(await asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs)))
+        jobs = self._queue.put(prompts, deadline_s)
+        return list(await asyncio.gather(*(self._queue.wait(job) for job in jobs)))
 
     async def aclose(self) -> None:
         self._closed = True
 
     def answer_now(self, prompt: Prompt, *, deadline_s: float) -> Answer:
         """`answer` for one prompt, for callers without an event loop."""
-        [job] = self._take([prompt], deadline_s)
-        return job.done.result()
+        [job] = self._queue.put([prompt], deadline_s)
+        return self._queue.wait_now(job)
 
     def shares(self, prompts: Sequence[Prompt]) -> list[dict[str, dict[str, float]]]:
         """For each prompt and field, the uncalibrated probability of every label, after the engine's own labels before. For calibration."""
@@ -120,7 +120,7 @@ class EmbeddedEngine:
         return await asyncio.to_thread(lambda: [self._write_one(prompt, end) for prompt in prompts])
 
     def _write_one(self, prompt: Prompt, end: float) -> Answer:
-        ids = self._encode(prompt.messages)
+        ids = self._encode(self._guarded(prompt).messages)
         if len(ids) > PROMPT_TOKENS:
             return Failure("too_long", f"{len(ids)} prompt tokens")
         stop = self._tokenizer.token_to_id(STOP_TOKEN)
@@ -137,48 +137,16 @@ class EmbeddedEngine:
         answer = with_details(answer, probabilities={}, prompt_tokens=len(ids), output_tokens=len(written))
         return with_flag(answer, "cut") if prompt.cut else answer
 
-    def _take(self, prompts: Sequence[Prompt], deadline_s: float) -> list[Job]:
-        """Put prompts into the queue and have the worker look at it."""
-        end = time.monotonic() + deadline_s
-        jobs = [Job(prompt, end) for prompt in prompts]
-        self._waiting.extend(jobs)
-        self._worker.submit(self._work)
-        return jobs
-
-    def _work(self) -> None:
-        """Answer what waits, all that waits at one time together."""
-        with self._lock:
-            while self._waiting:
-                jobs = [self._waiting.popleft() for _ in range(len(self._waiting))]
-                for batch in self._batches(jobs):
-                    self._answer_batch(batch)
-
-    def _batches(self, jobs: Sequence[Job]) -> list[Batch]:
-        """Prompts of like length that begin alike, `BATCH_TOKENS` a batch with padding; what cannot be answered is answered here."""
-        rows: dict[tuple[ChatMessage, ...], list[Row]] = {}
-        for job in jobs:
-            if not job.done.set_running_or_notify_cancel():
-                continue  # whoever asked has gone
-            try:
-                job.prompt = self._guarded(job.prompt)
-                ids = self._encode(job.prompt.messages)
-                head = self._shared(job.prompt.messages[:-1])
-                row = Row(job, ids[len(self._encode(head, opens_answer=False)) :], len(ids))
-            except Exception as error:  # a text that a tokenizer cannot take must not stop the queue
-                job.done.set_result(Failure("unavailable", f"the prompt could not be read: {type(error).__name__}"))
-                continue
-            if self._closed:
-                job.done.set_result(Failure("unavailable", "the engine is closed"))
-            elif row.prompt_tokens > PROMPT_TOKENS:
-                job.done.set_result(Failure("too_long", f"{row.prompt_tokens} prompt tokens"))
-            else:
-                rows.setdefault(head, []).append(row)
-        most = BATCH_ROWS if self._extracts else 1
-        return [
-            Batch(head, [some[place] for place in places])
-            for head, some in rows.items()
-            for places in split_by_length([len(row.ids) for row in some], most_tokens=BATCH_TOKENS, most_rows=most)
-        ]
+    def _prepare(self, prompt: Prompt) -> Row | Failure:
+        """The prompt as token ids, guarded, or why it is not answered."""
+        if self._closed:
+            return Failure("unavailable", "the engine is closed")
+        prompt = self._guarded(prompt)
+        ids = self._encode(prompt.messages)
+        if len(ids) > PROMPT_TOKENS:
+            return Failure("too_long", f"{len(ids)} prompt tokens")
+        head = self._shared(prompt.messages[:-1])
+        return Row(prompt, head, ids[len(self._encode(head, opens_answer=False)) :], len(ids))
 
     def _shared(self, turns: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
         """What the turns before a prompt's last have in common with those of the prompt before it, at least the first of them."""
@@ -194,34 +162,27 @@ class EmbeddedEngine:
             self._head = (turns, self._walk([self._encode(turns, opens_answer=False)], end).read())
         return self._head[1] if turns else None
 
-    def _answer_batch(self, batch: Batch) -> None:
-        """Set each row's answer. If a batch fails, its rows are tried alone, so that one message takes no other along."""
-        try:
-            walk = self._decide(batch)
-            if self._extracts:
-                self._extract(batch.rows)
-            else:
-                batch.rows[0].summary = json.loads(f'"{walk.write_summary().decode()}"')
-                batch.rows[0].output_tokens = int(walk.lengths[0]) - batch.rows[0].prompt_tokens
-        except Exception as error:  # onnxruntime's errors have no common base
-            if len(batch.rows) > 1:
-                for row in batch.rows:
-                    self._answer_batch(Batch(batch.head, [row]))
-            else:
-                batch.rows[0].job.done.set_result(to_failure(batch.rows[0], error))
-            return
-        for row in batch.rows:
-            row.job.done.set_result(self._finish(row))
+    def _answer_rows(self, rows: Sequence[Row]) -> list[Answer]:
+        """The answers to rows with one head."""
+        walk = self._decide(rows)
+        if self._extracts:
+            self._extract(rows)
+        else:
+            rows[0].summary = json.loads(f'"{walk.write_summary().decode()}"')
+            rows[0].output_tokens = int(walk.lengths[0]) - rows[0].prompt_tokens
+        return [self._finish(row) for row in rows]
 
-    def _decide(self, batch: Batch) -> Walk:
+    def _decide(self, rows: Sequence[Row]) -> Walk:
         """The label of each field and its probability, field after field."""
-        end = max(row.job.end for row in batch.rows)
-        room = LABEL_TOKENS if self._extracts else CONTEXT_TOKENS
-        walk = self._walk([row.ids for row in batch.rows], end, head=self._read_head(batch.head, end), room=room)
+        end = max(row.end for row in rows)
+        room = self._label_room if self._extracts else CONTEXT_TOKENS
+        walk = self._walk([row.ids for row in rows], end, head=self._read_head(rows[0].head, end), room=room)
+        for row in rows:
+            row.output_tokens = 0  # a batch that failed is tried again
         for name in LABEL_FIELDS:
             trie, shares = self._automaton.tries[name], walk.score(name)
             best = [int(place) for place in shares.argmax(axis=1)]
-            for row, place, each in zip(batch.rows, best, shares, strict=True):
+            for row, place, each in zip(rows, best, shares, strict=True):
                 row.labels[name] = trie.labels[place]
                 row.probabilities[name] = round(self._calibration.probability(name, each, place) if self._calibration else float(each[place]), 6)
                 row.output_tokens += len(self._automaton.prefix_ids[name]) + len(trie.paths[place])
@@ -230,13 +191,13 @@ class EmbeddedEngine:
 
     def _extract(self, rows: Sequence[Row]) -> None:
         """For each message the passage that, as a message of its own, makes the message's four labels most likely together."""
-        candidates = [candidate_sentences(row.job.prompt.newest) for row in rows]
+        candidates = [candidate_sentences(row.prompt.newest) for row in rows]
         asked = [(row, passage) for row, passages in enumerate(candidates) if len(passages) > 1 for passage in passages]
         opening, closing = self._frame
         ids = [np.concatenate([opening, self._automaton.encode(passage)[:PASSAGE_TOKENS], closing]) for _, passage in asked]
         found = np.zeros(len(asked))
         for places in split_by_length([len(each) for each in ids], most_tokens=BATCH_TOKENS, most_rows=BATCH_ROWS):
-            walk = self._walk([ids[place] for place in places], max(row.job.end for row in rows))
+            walk = self._walk([ids[place] for place in places], max(row.end for row in rows))
             for name in LABEL_FIELDS:
                 wanted = [self._automaton.tries[name].labels.index(rows[asked[place][0]].labels[name]) for place in places]
                 found[places] += np.log(np.maximum(walk.score(name)[np.arange(len(places)), wanted], 1e-9))
@@ -249,35 +210,57 @@ class EmbeddedEngine:
                 best[place], rows[place].summary = float(likelihood), passage
 
     def _finish(self, row: Row) -> Answer:
-        if time.monotonic() > row.job.end:
-            return Failure("timeout", "the deadline passed while decoding")
+        if time.monotonic() > row.end:
+            return TIMEOUT
         decided = {name: json.loads(label) if name == "needs_human" else label for name, label in row.labels.items()}
         answer = parse_answer(json.dumps({**decided, "summary": row.summary}), self._taxonomy)
         answer = with_details(answer, probabilities=row.probabilities, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens)
-        prompt = row.job.prompt
+        prompt = row.prompt
         doubts = self._calibration.flags(row.probabilities) if self._calibration else ()
-        for flag in (*doubts, *(["cut"] if prompt.cut else []), *([GUARDED] if prompt.guarded else [])):
+        for flag in (
+            *doubts,
+            *(["cut"] if prompt.cut else []),
+            *([GUARDED] if prompt.guarded else []),
+            *([MOSTLY_GUARDED] if prompt.doubted else []),
+        ):
             answer = with_flag(answer, flag)
         return answer
 
     def _guarded(self, prompt: Prompt) -> Prompt:
-        """The prompt without what addresses the machine in its last turn."""
+        """The prompt without what addresses the machine in its last turn, and in what is quoted of it."""
         if self._guard is None:
             return prompt
-        turn = prompt.messages[-1]
-        cleaned = self._guard.clean(turn.content, self.encode)
-        if cleaned == turn.content:
+        turn, newest = prompt.messages[-1], shorten(prompt.newest)
+        content, quoted = self._guard.clean(turn.content, self.encode), self._guard.clean(newest, self.encode)
+        if (content.text, quoted.text) == (turn.content, newest) and not content.only:
             return prompt
-        newest = self._guard.clean(shorten(prompt.newest), self.encode)
-        return replace(prompt, messages=(*prompt.messages[:-1], replace(turn, content=cleaned)), newest=newest, guarded=True)
+        messages = (*prompt.messages[:-1], replace(turn, content=content.text))
+        # a newest message that is nothing but an instruction is not quoted as long as something else was said
+        said = content.text if quoted.only and not content.only else quoted.text
+        return replace(prompt, messages=messages, newest=said, guarded=not content.only, doubted=content.most)
 
     def _encode(self, turns: tuple[ChatMessage, ...], *, opens_answer: bool = True) -> Tokens:
         """Token ids of turns in ChatML. Turns begin and end with special tokens, so the ids of a prompt's first turns begin its own."""
         text = render_chatml(Prompt(turns))
         return self._automaton.encode(text if opens_answer else text.removesuffix(ANSWER_OPENS)) if turns else np.zeros(0, dtype=np.int64)
 
-    def _walk(self, rows: Sequence[Tokens], end: float, *, head: Head | None = None, room: int = LABEL_TOKENS) -> Walk:
-        return Walk(self._session, self._automaton, rows, head=head, end=end, room=room)
+    def _walk(self, rows: Sequence[Tokens], end: float, *, head: Head | None = None, room: int | None = None) -> Walk:
+        return Walk(self._session, self._automaton, rows, head=head, end=end, room=self._label_room if room is None else room)
+
+
+def _label_room(automaton: TicketAutomaton) -> int:
+    """Tokens that the decided part of an answer can take, with what is asked beside it.
+
+    Raises:
+        EngineError: more than the context leaves beside the longest prompt.
+    """
+    tries = automaton.tries
+    room = sum(len(automaton.prefix_ids[name]) + max(map(len, tries[name].paths)) + len(tries[name].asked) for name in LABEL_FIELDS)
+    if room > CONTEXT_TOKENS - PROMPT_TOKENS:
+        raise EngineError(
+            f"the taxonomy's longest labels take {room} tokens, and the model has room for {CONTEXT_TOKENS - PROMPT_TOKENS}", "shorten its labels"
+        )
+    return room
 
 
 def load_embedded_engine(taxonomy: Taxonomy, folder: Path = EMBEDDED_RELEASE_DIR, *, threads: int | None = None) -> EmbeddedEngine:
