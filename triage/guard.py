@@ -23,7 +23,7 @@ from triage.extract import is_greeting
 
 GUARD_FILE = "guard.npz"
 FEATURES = 1 << 15
-FEWEST_WORDS = 4
+FEWEST_WORDS = 2
 """A text of which fewer words would be left, greetings and marks of the prompt aside, is kept whole: then the instruction is the message."""
 _PIECE_END = re.compile(r"[.!?…][\"'”’)\]}>|]{0,8}[ \t]+\n*|\n+")
 _FRAME = re.compile(r"^(?:Subject|Earlier|Now|customer|agent):")
@@ -38,8 +38,8 @@ def split_pieces(text: str) -> list[str]:
 
 
 def _count_substance(piece: str) -> int:
-    words = _WORD.findall(_FRAME.sub("", piece.strip()))
-    return 0 if is_greeting(piece.strip()) else len(words)
+    body = _FRAME.sub("", piece.strip()).strip()
+    return 0 if is_greeting(body) else len(_WORD.findall(body))
 
 
 def hash_features(tokens: Sequence[int]) -> NDArray[np.int64]:
