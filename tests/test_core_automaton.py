@@ -114,6 +114,13 @@ def test_a_label_is_as_likely_as_the_product_of_its_branches() -> None:
     assert trie.score_labels(np.log(shares)[None].astype(np.float32)) == pytest.approx(np.array([[1 / 4, 3 / 16, 9 / 16]]), abs=1e-6)
 
 
+def test_a_whole_label_is_as_likely_as_all_its_tokens() -> None:
+    trie = LabelTrie(("a", "ab"), np.array([1, 2]), np.array([-1, 0]), np.array([0, 1]), ((0,), (0, 1)), terminator=0)
+    shares = np.array([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.5, 0.25, 0.25]])
+    # a: 0.8 * 0.1 = 0.08; ab: 0.8 * 0.8 * 0.5 = 0.32
+    assert trie.score_whole_labels(np.log(shares)[None].astype(np.float32)) == pytest.approx(np.array([[0.2, 0.8]]), abs=1e-6)
+
+
 def test_a_field_with_one_label_is_certain() -> None:
     only = LabelTrie(("a",), np.array([1]), np.array([-1]), np.array([0]), ((0,),), terminator=0)
     assert only.branches == ()

@@ -83,6 +83,21 @@ class LabelTrie:
         shares: NDArray[np.float64] = np.exp(total)
         return shares
 
+    def score_whole_labels(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The probability of each label among all, shape (rows, labels), by the likelihood of all its tokens and its terminator.
+
+        `logits` has shape (rows, 1 + nodes, all tokens): before the label, then after each node. For models that were not taught to
+        write these labels: which of them they would rather spell out tells more than where they would rather begin.
+        """
+        scores = logits.astype(np.float64)
+        scores -= scores.max(axis=2, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(axis=2, keepdims=True))
+        own = scores[:, self.parents + 1, self.tokens]
+        weights = np.stack([own[:, list(path)].sum(axis=1) + scores[:, path[-1] + 1, self.terminator] for path in self.paths], axis=1)
+        raised = np.exp(weights - weights.max(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
+        return shares
+
     @cached_property
     def _following(self) -> dict[int, tuple[int, ...]]:
         """The tokens that can follow each node, the root first."""

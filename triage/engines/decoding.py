@@ -54,10 +54,13 @@ class Walk:
         head: what stands before every row; None for nothing.
         end: `time.monotonic()` at which no further pass is begun.
         room: tokens that the cache has place for beside head and rows.
+        whole: labels are scored by all their tokens (`LabelTrie.score_whole_labels`), not where they part.
     """
 
-    def __init__(self, session: Any, automaton: TicketAutomaton, rows: Sequence[Tokens], *, head: Head | None, end: float, room: int) -> None:
-        self._session, self._automaton, self._end = session, automaton, end
+    def __init__(
+        self, session: Any, automaton: TicketAutomaton, rows: Sequence[Tokens], *, head: Head | None, end: float, room: int, whole: bool = False
+    ) -> None:
+        self._session, self._automaton, self._end, self._whole = session, automaton, end, whole
         layers, two, _, heads, _, size = next(item for item in session.get_inputs() if item.name == "past").shape
         start = head.length if head else 0
         longest = min(CONTEXT_TOKENS, start + max(map(len, rows)) + room)
@@ -72,7 +75,7 @@ class Walk:
         """The probability of each label of the next field, shape (rows, labels). Reads what is pending and the field's prefix."""
         trie, prefix = self._automaton.tries[field], self._automaton.prefix_ids[field]
         rows = [np.concatenate([row, prefix]) for row in self._pending]
-        asked = trie.asked
+        asked = np.arange(len(trie.tokens)) if self._whole else trie.asked
         fixed = np.array([len(row) for row in rows])
         longest, extra = int(fixed.max()), len(asked)
         new, past = longest + extra, int(self.lengths.max())
@@ -90,14 +93,16 @@ class Walk:
             mask[row, 0, longest:, past : past + count] = True
             mask[row, 0, longest:, past + longest :] = trie.visible[np.ix_(asked, asked)]
         place = {int(node): longest + order for order, node in enumerate(asked)}
-        select = np.array([[count - 1 if node < 0 else place[node] for node in trie.branches] or [count - 1] for count in fixed])
-        logits, present = self._forward(ids, positions, mask, select, trie.vocabulary)
+        nodes = (-1, *map(int, asked)) if self._whole else trie.branches or (-1,)
+        select = np.array([[count - 1 if node < 0 else place[node] for node in nodes] for count in fixed])
+        vocabulary = np.arange(self._automaton.vocabulary_size) if self._whole else trie.vocabulary
+        logits, present = self._forward(ids, positions, mask, select, vocabulary)
         for row, count in enumerate(fixed):
             start = self.lengths[row]
             self._cache[:, :, row, :, start : start + count] = present[:, :, row, :, :count]
         self.lengths += fixed
         self._pending = [np.zeros(0, dtype=np.int64)] * len(rows)
-        return trie.score_labels(logits[:, : len(trie.branches)])
+        return trie.score_whole_labels(logits) if self._whole else trie.score_labels(logits[:, : len(trie.branches)])
 
     def choose(self, field: str, labels: Sequence[int]) -> None:
         """Go on with one label a row, by its place among the field's labels; it is read in the next pass."""

@@ -245,7 +245,15 @@ class EmbeddedEngine:
         return self._automaton.encode(text if opens_answer else text.removesuffix(ANSWER_OPENS)) if turns else np.zeros(0, dtype=np.int64)
 
     def _walk(self, rows: Sequence[Tokens], end: float, *, head: Head | None = None, room: int | None = None) -> Walk:
-        return Walk(self._session, self._automaton, rows, head=head, end=end, room=self._label_room if room is None else room)
+        return Walk(
+            self._session,
+            self._automaton,
+            rows,
+            head=head,
+            end=end,
+            room=self._label_room if room is None else room,
+            whole=self.prompt_kind != "tuned",
+        )
 
 
 def _label_room(automaton: TicketAutomaton) -> int:
