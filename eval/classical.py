@@ -1,7 +1,7 @@
 """The classical rungs: the majority label, and TF-IDF with one logistic regression a field.
 
 They are fitted on the train split alone and nothing in them is tuned. Their summary is the lead, the standard baseline of
-summarisation: the first sentence of the message that is no greeting, cut and redacted as every summary is.
+summarisation: the first sentences of the message that are no greeting, as many as fit, redacted as every summary is.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_the_majority_says_the_commonest_labels_with_their_shares_and_quotes_the
     answer = _read(Majority(train, taxonomy, digest=DIGEST), text)
     assert (answer.ticket.category, answer.ticket.urgency, answer.ticket.needs_human) == ("billing", "medium", True)
     assert answer.probabilities == {"category": 0.6, "urgency": 0.6, "needs_human": 1.0, "next_action": 0.6}
-    assert answer.ticket.summary == "My box is late."
+    assert answer.ticket.summary == "My box is late; Mail me at [email]; " + "; ".join(f"Sentence number {place} is here" for place in range(4)) + "."
 
 
 def test_equal_labels_are_decided_by_the_taxonomys_order(taxonomy: Taxonomy) -> None:
