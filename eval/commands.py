@@ -55,7 +55,7 @@ def baseline(
     larger = _endpoint_settings(endpoint, model, key_variable, input_price, output_price)
     loaded = load_taxonomy(taxonomy)
     builder = RungBuilder(data, loaded, base, _release_folder(release), candidate, larger)
-    target = _load(data, split, loaded, purpose, f"triage baseline --split {split} --rows {','.join(names)}")
+    target = _load(data, split, loaded, purpose, f"triage baseline --split {split} --rows {','.join(names)}{' --twins' if twins else ''}")
     reports, absent, stopped = asyncio.run(_run_rows(builder, names, target, out, twins))
     for name, reason in absent.items():
         typer.echo(f"{name}: absent, {reason}")
@@ -92,7 +92,7 @@ def predict(
     _check_held_out(split, purpose, twins)
     loaded = load_taxonomy(taxonomy)
     builder = RungBuilder(data, loaded, BASE, _release_folder(release))
-    target = _load(data, split, loaded, purpose, f"triage predict --release {release} --split {split}")
+    target = _load(data, split, loaded, purpose, f"triage predict --release {release} --split {split}{' --twins' if twins else ''}")
     _leave(asyncio.run(_run_row(builder, "release_free" if free else "release", target, out, twins, shown=name or builder.release_name())))
 
 

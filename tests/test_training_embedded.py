@@ -172,6 +172,19 @@ def test_a_finished_run_is_not_written_over(run_folder: Path) -> None:
         run(BASE, TRAIN, None, run_folder, load_config(), load_taxonomy())
 
 
+def test_a_model_a_base_and_a_guard_that_do_not_belong_together_make_no_bundle(run_folder: Path, tmp_path: Path) -> None:
+    from training.release_embedded import assemble
+    from triage.errors import ReleaseError
+
+    with pytest.raises(ReleaseError, match="did not start from the base"):
+        assemble(run_folder, run_folder, tmp_path / "bundle", "test-1")
+    with pytest.raises(RunError, match="one of finetune, not of a guard"):
+        assemble(run_folder, BASE, tmp_path / "bundle", "test-1", guard=run_folder)
+    with pytest.raises(RunError, match="not of fine-tuning"):
+        assemble(BASE, BASE, tmp_path / "bundle", "test-1")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_an_unfinished_run_makes_no_bundle(tmp_path: Path) -> None:
     from training.release_embedded import assemble
 

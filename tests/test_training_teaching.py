@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from triage.dataset import Example, load_examples
 from triage.errors import RunError
+from triage.prompt import render_message
 from triage.run import read_run_record
 from triage.taxonomy import LABEL_FIELDS, Taxonomy, load_taxonomy
 
@@ -22,7 +23,7 @@ from tokenizers import Tokenizer  # noqa: E402
 from transformers import BertConfig, BertModel  # noqa: E402
 
 from training.batches import StepBatches, TaughtMessages, Tickets  # noqa: E402
-from training.embedded_base.messages import collect_messages, pieces_of_tickets  # noqa: E402
+from training.embedded_base.messages import MOST_MESSAGES, collect_messages, pieces_of_tickets  # noqa: E402
 from training.examples import LabelTargets, encode_example, with_smoothed_labels  # noqa: E402
 from training.finetune import run as finetune  # noqa: E402
 from training.finetune_config import FinetuneConfig, load_config  # noqa: E402
@@ -124,8 +125,11 @@ def test_a_varied_ticket_keeps_its_labels_and_what_it_says(examples: list[Exampl
 def test_pieces_of_tickets_are_shorter_than_their_tickets_and_public_text_is_kept_from_what_is_protected(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages = {example.message for example in examples}
-    assert not messages & {piece for piece in pieces_of_tickets(examples, seed=1) if "Subject:" not in piece and "Earlier:" not in piece}
+    whole = {example.message for example in examples} | {render_message(example) for example in examples}
+    pieces = pieces_of_tickets(examples, seed=1)
+    assert not whole & set(pieces)
+    assert len(pieces) > len(examples)
+    assert not {"banking77", "clinc_oos"} & MOST_MESSAGES.keys()  # releases are scored on them
     monkeypatch.setattr("training.embedded_base.messages.MOST_MESSAGES", {"banking77": 2, "clinc_oos": 50})
     for source in ("banking77", "clinc_oos"):
         (tmp_path / source).mkdir()
@@ -134,6 +138,29 @@ def test_pieces_of_tickets_are_shorter_than_their_tickets_and_public_text_is_kep
     found = collect_messages(tmp_path, ["clinc_oos asks number 3 where the green parcel went"], seed=1)
     assert sorted(source for source, _ in found).count("banking77") == 2
     assert not any("number 3" in text for source, text in found if source == "clinc_oos")
+
+
+def test_each_message_is_given_its_own_labels(taxonomy: Taxonomy, tokenizer: Tokenizer, automaton: TicketAutomaton) -> None:
+    """Whatever the order and the lengths: the labels behind a prompt are those that the teachers gave that message."""
+    config = load_config({"batch_messages": 4, "message_dropout": 0.0})
+    texts = [f"text number {number} " + "and more " * (7 * number % 5) for number in range(11)]
+    sure = _even_pool(taxonomy, len(texts))
+    for number in range(len(texts)):
+        for field in LABEL_FIELDS:
+            sure.of_message[field][number, number % len(taxonomy.labels(field))] = 30.0
+    taught = TaughtMessages(texts, sure, taxonomy, tokenizer, config)
+    seen = set()
+    for step in range(6):
+        for sequence in taught.batch(step):
+            text = tokenizer.decode(sequence.ids, skip_special_tokens=False)
+            [number] = [place for place in range(len(texts)) if f"text number {place} " in text]
+            seen.add(number)
+            for field in LABEL_FIELDS:
+                label = taxonomy.labels(field)[number % len(taxonomy.labels(field))]
+                assert f'"{field}":{label}' in text or f'"{field}":"{label}"' in text
+            for place, (tokens, shares) in sequence.shares.items():
+                assert shares[tokens.index(sequence.ids[place])] > 0.999
+    assert len(seen) == len(texts)
 
 
 def test_a_batch_is_told_from_its_step_alone(examples: list[Example], taxonomy: Taxonomy, tokenizer: Tokenizer) -> None:

@@ -1,5 +1,6 @@
-"""How much faster the embedded engine is than transformers' greedy `generate`: same weights, prompts, output tokens and threads, same run.
+"""How much faster the embedded engine is than transformers' greedy `generate`: same fine-tune, prompts, output tokens and threads, same run.
 
+The engine's weights are int8, those of `generate` float32. Output tokens are those of the labels: neither writes a summary here.
 Message by message both answer in turn, so that a noisy machine hits both. `generate` writes freely and has no probabilities; the
 engine decides the labels inside the schema and chooses a summary. Needs torch.
 

@@ -15,6 +15,7 @@ import json
 import math
 import sys
 import tomllib
+from collections import deque
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
     steps = len(batches)
     every = max(1, steps // 20)
-    losses: list[torch.Tensor] = []
+    losses: deque[torch.Tensor] = deque(maxlen=every)
     mean = float("nan")
     for step, parts in enumerate(DataLoader(batches, batch_size=None, num_workers=workers), start=1):
         shares = (1.0,) if len(parts) == 1 else (config.ticket_share, 1 - config.ticket_share)
@@ -65,7 +66,7 @@ def fine_tune(
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(average, weights, 1 - min(config.average_decay, step / (step + 10)))
         if step % every == 0 or step == steps:
-            mean, losses = float(torch.stack(losses).mean()), []
+            mean = float(torch.stack(list(losses)).mean())
             print(f"step {step}/{steps}  loss {mean:.4f}", flush=True)
     with torch.no_grad():
         for weight, kept in zip(weights, average, strict=True):
@@ -123,6 +124,8 @@ def run(
     tickets = Tickets(examples, taxonomy, tokenizer, config)
     taught = None
     if messages is not None and teacher is not None:
+        if not messages.is_file():
+            raise RunError(f"{messages} is not there", "make it with training.embedded_base.messages")
         inputs |= {"messages": file_digest(messages)}
         pool, digest = load_pool(teacher, inputs)
         inputs |= {"teacher": digest}

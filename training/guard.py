@@ -1,8 +1,9 @@
 """Fit the guard of the embedded release: which sentences address the machine instead of the desk.
 
 Positive are the planted texts of `guard_texts.jsonl` and the commands of `variations.toml`, negative the customers' lines of the
-same file and every sentence of the training tickets that plant nothing. The wording of the test's injection twins is in none of
-them. Public sets of injections can be added; their text stays outside.
+same file and every sentence of the training tickets that plant nothing. None of it was copied from `data/injections.toml`, but the
+kinds are the same, and the risks below were chosen on twins of dev and calibration tickets, which share their wordings with the
+test's. Public sets of injections can be added; their text stays outside.
 
     python -m training.guard --train data/tickets/train.jsonl --tokenizer FOLDER --out FOLDER [--public FOLDER]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tokenizers import Tokenizer
 
 from training.variations import command
 from triage.dataset import Example, dataset_digest, load_examples
+from triage.errors import RunError, TriageError
 from triage.guard import FEATURES, GUARD_FILE, Guard, hash_features, split_pieces
 from triage.paths import file_digest
 from triage.prompt import render_message
@@ -94,21 +97,37 @@ def main() -> None:
     for name in ("train", "tokenizer", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--public", type=Path, help="the folder of the public sets")
+    parser.add_argument("--taxonomy", type=Path)
     arguments = parser.parse_args()
-    clock, taxonomy = RunClock(), load_taxonomy()
-    positive, negative = collect(load_examples([arguments.train], taxonomy), taxonomy, arguments.public)
-    tokenizer = arguments.tokenizer / "tokenizer.json"
+    try:
+        make(arguments.train, arguments.tokenizer, arguments.out, load_taxonomy(arguments.taxonomy), public=arguments.public)
+    except TriageError as error:
+        sys.exit(f"error: {error}\nhint: {error.hint}")
+
+
+def make(train: Path, tokenizer_folder: Path, out: Path, taxonomy: Taxonomy, *, public: Path | None = None) -> None:
+    """Fit a guard and write it into `out`, with `run.json` last.
+
+    Raises:
+        RunError: `public` holds none of the public sets.
+        DatasetError: the tickets cannot be read.
+    """
+    clock = RunClock()
+    if public and not public_files(public):
+        raise RunError(f"{public} holds none of {', '.join(PUBLIC)}", "name the folder that holds them, or leave --public out")
+    positive, negative = collect(load_examples([train], taxonomy), taxonomy, public)
+    tokenizer = tokenizer_folder / "tokenizer.json"
     guard, shares = fit(positive, negative, Tokenizer.from_file(str(tokenizer)))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    guard.save(arguments.out / GUARD_FILE)
+    out.mkdir(parents=True, exist_ok=True)
+    guard.save(out / GUARD_FILE)
     metrics = {"planted_pieces": len(positive), "customers_pieces": len(negative), **{name: round(share, 4) for name, share in shares.items()}}
-    public = {path.name: file_digest(path) for path in public_files(arguments.public)} if arguments.public else {}
+    read = {path.name: file_digest(path) for path in public_files(public)} if public else {}
     write_run_record(
-        arguments.out,
+        out,
         kind="guard",
         clock=clock,
         config={"sure_risk": SURE_RISK, "likely_risk": LIKELY_RISK, "inverse_regularisation": INVERSE_REGULARISATION, "seed": SEED},
-        inputs={"train": dataset_digest([arguments.train]), "texts": file_digest(TEXTS_PATH), "tokenizer": file_digest(tokenizer), **public},
+        inputs={"train": dataset_digest([train]), "texts": file_digest(TEXTS_PATH), "tokenizer": file_digest(tokenizer), **read},
         outputs=[GUARD_FILE],
         metrics=metrics,
         packages=("scikit-learn", "numpy", "tokenizers"),

@@ -41,6 +41,12 @@ def assemble(
     """
     taxonomy = load_taxonomy(taxonomy_path)
     record = read_unchanged_run(model)
+    if record.kind != "finetune":
+        raise RunError(f"the run in {model} is one of {record.kind}, not of fine-tuning", "name the folder of training.finetune")
+    if record.inputs["base"] != weights_digest(base):
+        raise ReleaseError(f"the run in {model} did not start from the base in {base}", "name with --base the folder that it was trained from")
+    if guard is not None:
+        check_guard(guard, base)
     if record.inputs["taxonomy"] != taxonomy.digest:
         raise ReleaseError(
             f"the run in {model} was trained for the taxonomy {record.inputs['taxonomy'][:12]}, not for {taxonomy.digest[:12]}",
@@ -56,6 +62,22 @@ def assemble(
         "dataset": record.inputs["train"],
     }
     write_bundle(out, model=model, base=base, run_file=RUN_FILE, fields=fields, guard=guard)
+
+
+def check_guard(guard: Path, base: Path) -> None:
+    """Prove that a guard reads the base's tokens: it hashes their ids.
+
+    Raises:
+        RunError: it is no finished run of `training.guard`, or was changed since.
+        ReleaseError: it was fitted for another tokenizer.
+    """
+    record = read_unchanged_run(guard)
+    if record.kind != "guard":
+        raise RunError(f"the run in {guard} is one of {record.kind}, not of a guard", "name the folder of training.guard")
+    if record.inputs["tokenizer"] != file_digest(base / TOKENIZER_FILE):
+        raise ReleaseError(
+            f"the guard in {guard} was fitted for another tokenizer than that of {base}", "fit it again with --tokenizer for this base"
+        )
 
 
 def read_unchanged_run(folder: Path) -> RunRecord:
@@ -91,7 +113,6 @@ def write_bundle(out: Path, *, model: Path, base: Path, run_file: str, fields: M
     for name in (GUARD_FILE, GUARD_RUN_FILE):
         (out / name).unlink(missing_ok=True)
     if guard is not None:
-        read_unchanged_run(guard)
         shutil.copyfile(guard / GUARD_FILE, out / GUARD_FILE)
         shutil.copyfile(guard / RECORD_NAME, out / GUARD_RUN_FILE)
     template = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]

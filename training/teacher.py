@@ -284,13 +284,17 @@ def run(
     """The whole step: train the teachers, let them read the messages, write the pool's logits and `run.json` last.
 
     Raises:
-        RunError: `out` holds a finished run.
+        RunError: `out` holds a finished run, there are no messages, or too few tickets for one batch.
     """
     if (out / RECORD_NAME).exists():
         raise RunError(f"{out} already holds a finished run", "name a new folder with --out")
+    if not messages.is_file():
+        raise RunError(f"{messages} is not there", "make it with training.embedded_base.messages")
     clock = RunClock()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples, judged = load_examples([train], taxonomy), load_examples([dev], taxonomy)
+    if len(examples) < config.batch_examples:
+        raise RunError(f"{len(examples)} tickets do not fill one batch of {config.batch_examples}", "set batch_examples lower, or label more tickets")
     texts = [render_message(example) for example in judged]
     texts += [json.loads(line)["text"] for line in messages.read_text(encoding="utf-8").splitlines()]
     known = np.arange(len(judged))
