@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.conftest import BILLING
-from triage.automaton import LabelTrie, TicketAutomaton, prefix_text
+from triage.automaton import TicketAutomaton, prefix_text
 from triage.errors import EngineError
+from triage.label_trie import LabelTrie
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.taxonomy import LABEL_FIELDS, SUMMARY_CHARACTERS, Taxonomy, parse_taxonomy
 from triage.ticket import TICKET_FIELDS, Ticket, render_ticket

@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.hostile import compose, repeats, seeds, wrappers
 from triage.answer import Answer, Failure, TicketAnswer
-from triage.automaton import TicketAutomaton, Tokens
+from triage.automaton import TicketAutomaton
 from triage.engines.base import Engine
 from triage.engines.chatml import render_chatml
 from triage.engines.decoding import ContextError, Walk, split_by_length
 from triage.engines.embedded import EmbeddedEngine, _label_room, load_embedded_engine
 from triage.engines.onnx_bundle import load_tokenizer
 from triage.errors import EngineError
+from triage.label_trie import Tokens
 from triage.paths import EMBEDDED_RELEASE_DIR, PACKAGE_DIR
 from triage.pipeline import Pipeline
 from triage.prompt import ChatMessage, Prompt, build_prompt

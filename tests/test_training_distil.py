@@ -15,8 +15,9 @@ from transformers import BertConfig, BertModel
 
 from tests.conftest import ROOT
 from training.embedded_base.corpus import MIXTURE
-from training.embedded_base.distil import distil_loss, encode_as_message, load_config, run
+from training.embedded_base.distil import distil_loss, load_config, run
 from training.embedded_base.texts import collect_texts, make_noisy
+from training.examples import encode_as_message
 from triage.engines.chatml import render_chatml
 from triage.prompt import ChatMessage, Prompt
 from triage.run import read_run_record

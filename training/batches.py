@@ -14,6 +14,7 @@ from training.examples import (
     LabelTargets,
     TokenSequence,
     collect_targets,
+    encode_as_message,
     encode_example,
     labels_only,
     pad_ids,
@@ -25,8 +26,6 @@ from training.pool import Pool
 from training.variations import vary
 from triage.automaton import TicketAutomaton
 from triage.dataset import Example
-from triage.engines.chatml import render_chatml
-from triage.prompt import ChatMessage, Prompt
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
 
 Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -77,11 +76,7 @@ class TaughtMessages:
         self._pool, self._config = pool, config
         automaton = TicketAutomaton(taxonomy, tokenizer)
         self._targets, self._vocabulary = LabelTargets(automaton), automaton.vocabulary_size
-        opening, closing = (
-            tokenizer.encode(part, add_special_tokens=False).ids for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0")
-        )
-        encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        self._prompts = [[*opening, *encoding.ids[: config.message_tokens], *closing] for encoding in encoded]
+        self._prompts = encode_as_message(texts, tokenizer, config.message_tokens)
         self._lengths = np.array([len(prompt) for prompt in self._prompts])
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from triage.automaton import TicketAutomaton
 from triage.dataset import Example
 from triage.engines.chatml import render_chatml
-from triage.prompt import build_prompt
+from triage.prompt import ChatMessage, Prompt, build_prompt
 from triage.taxonomy import LABEL_FIELDS, Taxonomy
 from triage.ticket import Ticket, render_ticket
 
@@ -52,6 +52,14 @@ def encode_example(example: Example, ticket: Ticket, taxonomy: Taxonomy, tokeniz
     before = tokenizer.encode(render_chatml(prompt), add_special_tokens=False).ids
     after = tokenizer.encode(render_ticket(ticket) + "<|im_end|>", add_special_tokens=False).ids
     return TokenSequence([*before, *after], [IGNORED] * len(before) + list(after))
+
+
+def encode_as_message(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> list[list[int]]:
+    """Token ids of each text in the prompt that serving sends, cut in the text, up to where the answer begins."""
+    opening, closing = (
+        tokenizer.encode(part, add_special_tokens=False).ids for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0")
+    )
+    return [[*opening, *encoding.ids[:longest], *closing] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 class LabelTargets:

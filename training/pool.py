@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from triage.dataset import Example
 from triage.errors import RunError
 from triage.paths import file_digest
 from triage.run import read_run_record
-from triage.taxonomy import LABEL_FIELDS
+from triage.taxonomy import LABEL_FIELDS, Taxonomy
 
 LOGITS_FILE = "logits.npz"
 
@@ -90,3 +91,16 @@ def load_pool(folder: Path, inputs: Mapping[str, str]) -> tuple[Pool, str]:
             {field: {earlier: arrays[f"before_{field}_{earlier}"] for earlier in labels_before(field)} for field in LABEL_FIELDS},
         )
     return found, digest
+
+
+def label_indices(examples: Sequence[Example], taxonomy: Taxonomy) -> dict[str, np.ndarray]:
+    """The place of each example's label among the field's labels, by field."""
+    return {
+        field: np.array([taxonomy.labels(field).index(example.labels.label(field)) for example in examples], dtype=np.int64) for field in LABEL_FIELDS
+    }
+
+
+def one_hot(indices: dict[str, np.ndarray], field: str, taxonomy: Taxonomy) -> np.ndarray:
+    """The labels before a field, side by side, shape (examples, labels of all earlier fields)."""
+    parts = [np.eye(len(taxonomy.labels(earlier)), dtype=np.float32)[indices[earlier]] for earlier in labels_before(field)]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((len(indices[field]), 0), dtype=np.float32)

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import AutoModel
 
 from training.embedded_base.texts import make_noisy
-from training.pool import LOGITS_FILE, Pool, labels_before, pool, save_pool
+from training.pool import LOGITS_FILE, Pool, label_indices, labels_before, one_hot, pool, save_pool
+from training.sentence_encoder import load_tokenizer, mean_states, pad_rows
+from training.tfidf_teacher import read_with_tfidf
 from triage.dataset import Example, dataset_digest, load_examples
 from triage.errors import RunError, TriageError
 from triage.paths import file_digest, weights_digest
@@ -75,19 +76,6 @@ def load_config(overrides: dict[str, Any] | None = None) -> TeacherConfig:
     return TeacherConfig.model_validate(tomllib.loads(CONFIG_PATH.read_text(encoding="utf-8")) | (overrides or {}))
 
 
-def label_indices(examples: Sequence[Example], taxonomy: Taxonomy) -> dict[str, np.ndarray]:
-    """The place of each example's label among the field's labels, by field."""
-    return {
-        field: np.array([taxonomy.labels(field).index(example.labels.label(field)) for example in examples], dtype=np.int64) for field in LABEL_FIELDS
-    }
-
-
-def one_hot(indices: dict[str, np.ndarray], field: str, taxonomy: Taxonomy) -> np.ndarray:
-    """The labels before a field, side by side, shape (examples, labels of all earlier fields)."""
-    parts = [np.eye(len(taxonomy.labels(earlier)), dtype=np.float32)[indices[earlier]] for earlier in labels_before(field)]
-    return np.concatenate(parts, axis=1) if parts else np.zeros((len(indices[field]), 0), dtype=np.float32)
-
-
 class EncoderTeacher(torch.nn.Module):
     """A sentence encoder with one linear head a field, on the mean of its last states and the labels before."""
 
@@ -110,7 +98,7 @@ class EncoderTeacher(torch.nn.Module):
     def embed(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, width)."""
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        return mean_states(states, mask)
 
 
 def train_encoder(
@@ -121,7 +109,7 @@ def train_encoder(
     draw = random.Random(seed)
     model = EncoderTeacher(folder, taxonomy)
     model.to(device).train()
-    tokenizer = _tokenizer(folder, config)
+    tokenizer = load_tokenizer(folder, longest=config.longest_tokens)
     texts = [render_message(example) for example in examples]
     labels = label_indices(examples, taxonomy)
     before = {field: torch.from_numpy(one_hot(labels, field, taxonomy)).to(device) for field in model.given}
@@ -139,7 +127,7 @@ def train_encoder(
         for start in range(0, len(order) - config.batch_examples + 1, config.batch_examples):
             places = order[start : start + config.batch_examples]
             read = [make_noisy(texts[place], config.noise, draw) if draw.random() < config.noisy_share else texts[place] for place in places]
-            ids, mask = _pad(tokenizer, read, device)
+            ids, mask = pad_rows([encoding.ids for encoding in tokenizer.encode_batch(read)], device)
             at = torch.tensor(places, device=device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
                 state = model.dropout(model.embed(ids, mask))
@@ -168,7 +156,7 @@ def read_with(model: EncoderTeacher, encoded: list[list[int]], taxonomy: Taxonom
     found = {field: np.zeros((len(encoded), len(taxonomy.labels(field))), dtype=np.float32) for field in LABEL_FIELDS}
     for start in range(0, len(order), 1024):
         places = order[start : start + 1024]
-        ids, mask = _pad_ids([encoded[place] for place in places], device)
+        ids, mask = pad_rows([encoded[place] for place in places], device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             state = model.embed(ids, mask)
         for field in LABEL_FIELDS:
@@ -183,99 +171,12 @@ def read_with(model: EncoderTeacher, encoded: list[list[int]], taxonomy: Taxonom
     return Pool(found, before)
 
 
-def _tokenizer(folder: Path, config: TeacherConfig) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(config.longest_tokens)
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _pad(tokenizer: Tokenizer, texts: Sequence[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return _pad_ids([encoding.ids for encoding in tokenizer.encode_batch(list(texts))], device)
-
-
-def _pad_ids(rows: Sequence[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    return ids, mask
-
-
-class TfidfTeacher:
-    """TF-IDF of words and characters with a logistic regression a field, on the message and the labels before."""
-
-    def __init__(self, examples: Sequence[Example], taxonomy: Taxonomy, config: TeacherConfig) -> None:
-        from scipy.sparse import csr_matrix, hstack
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import FeatureUnion
-
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-        self._features = FeatureUnion([("words", words), ("characters", characters)])
-        features = self._features.fit_transform([render_message(example) for example in examples])
-        labels = label_indices(examples, taxonomy)
-        self._models: dict[str, Any] = {}
-        for field in LABEL_FIELDS:
-            known = hstack([features, csr_matrix(one_hot(labels, field, taxonomy))]).tocsr()
-            self._models[field] = LogisticRegression(C=config.inverse_regularisation, max_iter=2_000).fit(known, labels[field])
-        self._taxonomy = taxonomy
-
-    def read(self, texts: Sequence[str]) -> Pool:
-        """Logits of all messages; a label that no ticket has gets the lowest."""
-        features = self._features.transform(texts)
-        width = features.shape[1]
-        found: dict[str, np.ndarray] = {}
-        before: dict[str, dict[str, np.ndarray]] = {field: {} for field in LABEL_FIELDS}
-        for field in LABEL_FIELDS:
-            matrix, bias = self._spread(field)
-            found[field] = np.asarray(features @ matrix[:, :width].T, dtype=np.float32) + bias
-            start = width
-            for earlier in labels_before(field):
-                end = start + len(self._taxonomy.labels(earlier))
-                before[field][earlier] = matrix[:, start:end].T
-                start = end
-        return Pool(found, before)
-
-    def _spread(self, field: str) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients and bias with a row for each label of the taxonomy."""
-        model, count = self._models[field], len(self._taxonomy.labels(field))
-        matrix, bias = np.zeros((count, model.coef_.shape[1]), dtype=np.float32), np.full(count, -20.0, dtype=np.float32)
-        if len(model.classes_) == 2:
-            matrix[model.classes_[1]], bias[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
-        else:
-            matrix[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
-        return matrix, bias
-
-
 def measure(found: Pool, examples: Sequence[Example], taxonomy: Taxonomy, places: np.ndarray) -> dict[str, float]:
     """Accuracy of each field, decided in order, and of all four."""
     chosen, wanted = found.decide(places), label_indices(examples, taxonomy)
     right = {field: chosen[field] == wanted[field] for field in LABEL_FIELDS}
     shares = {field: round(float(right[field].mean()), 4) for field in LABEL_FIELDS}
     return shares | {"all_four": round(float(np.logical_and.reduce(list(right.values())).mean()), 4)}
-
-
-_TFIDF: TfidfTeacher | None = None
-
-
-def _start_reader(teacher: TfidfTeacher) -> None:
-    global _TFIDF
-    _TFIDF = teacher
-
-
-def _read_part(texts: list[str]) -> Pool:
-    assert _TFIDF is not None
-    return _TFIDF.read(texts)
-
-
-def read_with_tfidf(examples: Sequence[Example], texts: list[str], taxonomy: Taxonomy, config: TeacherConfig, workers: int) -> Pool:
-    """What TF-IDF learnt from the tickets says of the texts, in several processes: counting character n-grams takes most of the time."""
-    teacher = TfidfTeacher(examples, taxonomy, config)
-    parts = [texts[start : start + 4_000] for start in range(0, len(texts), 4_000)]
-    with ProcessPoolExecutor(workers, initializer=_start_reader, initargs=(teacher,)) as pools:
-        read = list(pools.map(_read_part, parts))
-    return Pool({field: np.concatenate([part.of_message[field] for part in read]) for field in LABEL_FIELDS}, read[0].of_before)
 
 
 def run(
@@ -298,10 +199,10 @@ def run(
     texts = [render_message(example) for example in judged]
     texts += [json.loads(line)["text"] for line in messages.read_text(encoding="utf-8").splitlines()]
     known = np.arange(len(judged))
-    encoded = [encoding.ids for encoding in _tokenizer(encoder, config).encode_batch(texts)]
+    encoded = [encoding.ids for encoding in load_tokenizer(encoder, longest=config.longest_tokens).encode_batch(texts)]
     parts = list[tuple[float, Pool]]()
     with ProcessPoolExecutor(1) as beside:  # forked before the GPU is touched; counting and encoders go on at the same time
-        counting = beside.submit(read_with_tfidf, examples, texts, taxonomy, config, workers) if config.tfidf_weight else None
+        counting = beside.submit(read_with_tfidf, examples, texts, taxonomy, config.inverse_regularisation, workers) if config.tfidf_weight else None
         for number in range(config.encoders):
             model = train_encoder(encoder, examples, taxonomy, config, config.seed + number, device)
             parts.append(((1 - config.tfidf_weight) / config.encoders, read_with(model, encoded, taxonomy, device)))

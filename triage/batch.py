@@ -64,7 +64,8 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
     for path in (out, rejected_path):
         _check_output(path, source)
     counts = BatchCounts(rejected_path=str(rejected_path))
-    total = sum(1 for _ in read_lines(source))
+    names = [None if line.record is None else line.record.get("id") for line in read_lines(source)]
+    total = len(names)
     is_new = not out.exists()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +73,7 @@ def run_batch(source: Path, out: Path, start_engine: Callable[[], Engine], taxon
             lock_file(accepted, out)
             try:
                 done = _finished_ids(out, counts)
-                asked = {line.record.get("id") for line in read_lines(source) if line.record is not None}
-                done &= {name for name in asked if isinstance(name, str)}
+                done.intersection_update(name for name in names if isinstance(name, str))
                 pipeline = Pipeline(start_engine(), taxonomy) if total > len(done) else None
             except BaseException:
                 if is_new:

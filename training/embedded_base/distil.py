@@ -35,9 +35,9 @@ from training.embedded_base.check_protected import protected_messages
 from training.embedded_base.corpus import MIXTURE
 from training.embedded_base.pretrain import encode_source, learning_rate_share
 from training.embedded_base.texts import collect_texts, make_noisy
-from triage.engines.chatml import render_chatml
+from training.examples import encode_as_message
+from training.sentence_encoder import load_tokenizer, mean_states, pad_rows
 from triage.paths import file_digest, weights_digest
-from triage.prompt import ChatMessage, Prompt
 from triage.run import RunClock, write_run_record
 
 HERE = Path(__file__).resolve().parent
@@ -90,31 +90,17 @@ def load_config(overrides: dict[str, object] | None = None) -> DistilConfig:
 @torch.no_grad()
 def embed(texts: Sequence[str], folder: Path, device: torch.device, *, batch: int = 512) -> torch.Tensor:
     """The teacher's embeddings, (texts, width), float16, of length one: the mean of its last states, as it was trained."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(TEACHER_TOKENS)
-    tokenizer.no_padding()
+    tokenizer = load_tokenizer(folder, longest=TEACHER_TOKENS)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     found = torch.empty(len(texts), model.config.hidden_size, dtype=torch.float16, device=device)
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch([texts[place] for place in places])]
-        longest = max(map(len, encoded))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in encoded], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in encoded], device=device)
+        ids, mask = pad_rows([encoding.ids for encoding in tokenizer.encode_batch([texts[place] for place in places])], device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        pooled = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        found[torch.tensor(places, device=device)] = functional.normalize(pooled, dim=1).half()
+        found[torch.tensor(places, device=device)] = functional.normalize(mean_states(states, mask), dim=1).half()
     return found
-
-
-def encode_as_message(texts: Sequence[str], tokenizer: Tokenizer, longest: int) -> list[list[int]]:
-    """Token ids of each text in the prompt that serving sends, cut in the text, up to where the answer begins."""
-    opening, closing = (
-        tokenizer.encode(part, add_special_tokens=False).ids for part in render_chatml(Prompt((ChatMessage("user", "\0"),))).split("\0")
-    )
-    return [[*opening, *encoding.ids[:longest], *closing] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 def distil_loss(student: torch.Tensor, teacher: torch.Tensor, config: DistilConfig) -> torch.Tensor:

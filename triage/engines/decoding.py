@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triage.automaton import TicketAutomaton, Tokens
+from triage.automaton import TicketAutomaton
+from triage.label_trie import Tokens
 from triage.taxonomy import SUMMARY_CHARACTERS
 
 CONTEXT_TOKENS = 1024

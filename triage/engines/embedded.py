@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from triage.answer import Answer, Failure, parse_answer, with_details, with_flag
-from triage.automaton import TicketAutomaton, Tokens
+from triage.automaton import TicketAutomaton
 from triage.engines.chatml import ANSWER_OPENS, render_chatml
 from triage.engines.decoding import CONTEXT_TOKENS, DeadlineError, Head, Walk, split_by_length
 from triage.engines.jobs import TIMEOUT, JobQueue, Row
@@ -29,6 +29,7 @@ from triage.engines.onnx_bundle import MODEL_FILE, load_session, load_tokenizer
 from triage.errors import EngineError
 from triage.extract import candidate_sentences, shorten
 from triage.guard import GUARD_FILE, load_guard
+from triage.label_trie import Tokens
 from triage.paths import EMBEDDED_RELEASE_DIR
 from triage.policy import GUARDED, MOSTLY_GUARDED
 from triage.prompt import ChatMessage, Prompt, PromptKind
@@ -231,7 +232,8 @@ class EmbeddedEngine:
         if self._guard is None:
             return prompt
         turn, newest = prompt.messages[-1], shorten(prompt.newest)
-        content, quoted = self._guard.clean(turn.content, self.encode), self._guard.clean(newest, self.encode)
+        content = self._guard.clean(turn.content, self.encode)
+        quoted = content if newest == turn.content else self._guard.clean(newest, self.encode)
         if (content.text, quoted.text) == (turn.content, newest) and not content.only:
             return prompt
         messages = (*prompt.messages[:-1], replace(turn, content=content.text))

@@ -11,8 +11,8 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from triage.answer import Answer, Failure
-from triage.automaton import Tokens
 from triage.engines.decoding import ContextError, DeadlineError
+from triage.label_trie import Tokens
 from triage.prompt import ChatMessage, Prompt
 
 TIMEOUT = Failure("timeout", "the deadline passed while decoding")
